@@ -1,0 +1,55 @@
+"""The complete Mask R-CNN. Public names load on first use, so that `import maskrcnn` costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "maskrcnn.structures",
+    "Config": "maskrcnn.config",
+    "ConfigError": "maskrcnn.errors",
+    "DataError": "maskrcnn.errors",
+    "Dataset": "maskrcnn.structures",
+    "Detections": "maskrcnn.structures",
+    "ExportError": "maskrcnn.errors",
+    "Instances": "maskrcnn.structures",
+    "MaskRCNN": "maskrcnn.model.mask_rcnn",
+    "MaskRCNNError": "maskrcnn.errors",
+    "Metrics": "maskrcnn.evaluation.coco",
+    "Predictor": "maskrcnn.predict.predictor",
+    "Problem": "maskrcnn.data.check",
+    "Proposals": "maskrcnn.structures",
+    "Record": "maskrcnn.structures",
+    "Run": "maskrcnn.training.loop",
+    "Targets": "maskrcnn.structures",
+    "TrainingError": "maskrcnn.errors",
+    "WeightsError": "maskrcnn.errors",
+    "build_model": "maskrcnn.model.build",
+    "check_dataset": "maskrcnn.data.check",
+    "evaluate": "maskrcnn.evaluation.evaluate",
+    "load_weights": "maskrcnn.weights.load",
+    "open_dataset": "maskrcnn.data.open",
+    "preset": "maskrcnn.config",
+    "train": "maskrcnn.training.loop",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from maskrcnn.config import Config as Config
+    from maskrcnn.config import preset as preset
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'maskrcnn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,49 @@
+"""Feature pyramid network (FPN paper, section 3): four trunk maps in, P2-P6 out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_norm(inputs: int, outputs: int, kernel: int, norm: str, *, relu: bool = False) -> nn.Sequential:
+    """A same-size convolution with bias, or without bias and with a BatchNorm, then perhaps a ReLU."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm == "none")]
+    if norm == "bn":
+        layers.append(nn.BatchNorm2d(outputs))
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class FPN(nn.Module):
+    """Lateral 1x1, top-down nearest upsampling and sum, 3x3 output; P6 = P5 subsampled (FPN paper, footnote 2).
+
+    Args:
+        inputs: channels of the trunk maps, finest first.
+        channels: width of all outputs.
+        norm: "none" or "bn".
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int, norm: str) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv_norm(c, channels, 1, norm) for c in inputs)
+        self.output = nn.ModuleList(conv_norm(channels, channels, 3, norm) for _ in inputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)  # c2_xavier, as all peers
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of stride 4, 8, 16, 32 -> five maps of stride 4 .. 64."""
+        laterals = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]
+        merged = laterals[-1]
+        outputs = [self.output[-1](merged)]
+        for level in reversed(range(len(laterals) - 1)):
+            fine = laterals[level]
+            merged = fine + F.interpolate(merged, size=fine.shape[-2:], mode="nearest")
+            outputs.insert(0, self.output[level](merged))
+        return [*outputs, outputs[-1][:, :, ::2, ::2]]

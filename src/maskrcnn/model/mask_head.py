@@ -1,0 +1,141 @@
+"""Mask head (Mask R-CNN paper, section 3): boxes with labels in; an MxM mask of each out, roi frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskrcnn.config import MaskHeadConfig
+from maskrcnn.model.fpn import conv_norm
+from maskrcnn.model.losses import mask_bce, mask_dice
+from maskrcnn.ops.compact import put, rows_to_keep, take
+from maskrcnn.ops.roi_align import multilevel_roi_align
+from maskrcnn.structures import Detections, LossPart, Samples, Targets
+
+
+class MaskHead(nn.Module):
+    """RoIAlign, convolutions, 2x2 deconvolutions, one logit a cell for the RoI's own class."""
+
+    def __init__(self, channels: int, classes: int, config: MaskHeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        width = channels
+        for _ in range(config.convolutions):
+            layers.append(conv_norm(width, config.channels, 3, config.norm, relu=True))
+            width = config.channels
+        for _ in range(config.upsamplings):
+            layers += [nn.ConvTranspose2d(width, config.channels, 2, stride=2), nn.ReLU(inplace=True)]
+            width = config.channels
+        self.layers = nn.Sequential(*layers)
+        self.logits = nn.Conv2d(width, 1 if config.class_agnostic else classes, 1)
+        for module in self.layers.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.logits.weight, std=0.001)
+        nn.init.zeros_(self.logits.bias)
+
+    @property
+    def resolution(self) -> int:
+        """Cells per side of a mask."""
+        return self.config.pooler.resolution * 2**self.config.upsamplings
+
+    def forward(self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, labels: Tensor) -> Tensor:
+        """Boxes (R, 4) with the image and the label of each (R,) -> logits (R, M, M) of that label only.
+
+        The other classes' masks take no part in the loss nor in the result, so they are not computed.
+        """
+        pooler = self.config.pooler
+        x = multilevel_roi_align(
+            features,
+            boxes,
+            image_index,
+            resolution=pooler.resolution,
+            sampling_ratio=pooler.sampling_ratio,
+            aligned=pooler.aligned,
+        )
+        x = self.layers(x)
+        channel = torch.zeros_like(labels) if self.config.class_agnostic else labels
+        weight = self.logits.weight.flatten(1)[channel].to(x.dtype)  # (R, C)
+        bias = self.logits.bias
+        assert bias is not None
+        return torch.einsum("rchw,rc->rhw", x, weight).float() + bias[channel].float()[:, None, None]
+
+    @torch.no_grad()
+    def targets(self, boxes: Tensor, image_index: Tensor, matched: Tensor, targets: Targets) -> Tensor:
+        """The truth inside each box (R, 4): resampled from the object's own crop -> (R, M, M) float32, 0 or 1."""
+        truth = targets.boxes[image_index, matched]  # (R, 4)
+        crops = targets.masks[image_index, matched].to(boxes.dtype) / 255  # (R, S, S)
+        target = resample(crops, truth, boxes, self.resolution)
+        return target if self.config.soft_targets else (target >= 0.5).to(target.dtype)
+
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> dict[str, LossPart]:
+        """Logits and target (R, M, M), valid (R,) -> part `mask`, which counts foreground RoIs."""
+        config = self.config
+        loss = logits.new_zeros(len(logits))
+        if "bce" in config.loss:
+            loss = loss + config.bce_weight * mask_bce(logits, target)
+        if "dice" in config.loss:
+            loss = loss + config.dice_weight * mask_dice(logits, target)
+        return {"mask": LossPart(config.loss_weight * torch.where(valid, loss, 0.0).sum(), valid.sum())}
+
+    def train_on(self, features: Sequence[Tensor], samples: Samples, targets: Targets) -> dict[str, LossPart]:
+        """The whole training path: foreground samples -> logits, targets, loss."""
+        columns = slice(0, samples.max_foreground)  # the foreground comes first
+        foreground = samples.foreground[:, columns]
+        rows = rows_to_keep(foreground)
+        boxes = take(samples.boxes[:, columns], rows)
+        image_index = rows // foreground.shape[1]
+        valid = take(foreground, rows)
+        labels = torch.where(valid, take(samples.labels[:, columns], rows), 0)
+        logits = self(features, boxes, image_index, labels)
+        target = self.targets(boxes, image_index, take(samples.matched[:, columns], rows), targets)
+        return self.loss(logits, target, valid)
+
+    def decode(self, features: Sequence[Tensor], detections: Detections) -> Tensor:
+        """Probabilities (B, D, M, M) in the roi frame of each detection; 0 where it is not valid."""
+        batch, count = detections.valid.shape
+        rows = rows_to_keep(detections.valid)
+        logits = self(features, take(detections.boxes, rows), rows // count, take(detections.labels, rows))
+        masks = put(logits.sigmoid(), rows, batch, count)
+        return masks * detections.valid[..., None, None].to(masks.dtype)
+
+
+def resample(crops: Tensor, crop_boxes: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+    """Read crops that live in `crop_boxes` through the cells of `boxes`; outside a crop is 0.
+
+    Args:
+        crops: (R, S, S) in 0..1; cell (i, j) covers [i/S, (i+1)/S] x [j/S, (j+1)/S] of its box.
+        crop_boxes: (R, 4), input frame.
+        boxes: (R, 4), input frame.
+        resolution: M, cells per side of the result.
+
+    Returns:
+        (R, M, M): the mean over sub-samples of each cell, bilinear in the crop: two small matrix products.
+    """
+    size = crops.shape[-1]
+    samples = max(2, math.ceil(size / resolution))
+
+    def axis(start: Tensor, end: Tensor, crop_start: Tensor, crop_end: Tensor) -> Tensor:
+        """Weights (R, M, S) of the crop's cells for each cell of the result."""
+        steps = (torch.arange(resolution * samples, device=crops.device, dtype=crops.dtype) + 0.5) / (
+            resolution * samples
+        )
+        position = start[:, None] + steps * (end - start)[:, None]  # input frame
+        scale = size / (crop_end - crop_start).clamp(min=1e-6)
+        cell = (position - crop_start[:, None]) * scale[:, None] - 0.5  # index of cell centres
+        inside = (position >= crop_start[:, None]) & (position <= crop_end[:, None])
+        cell = cell.clamp(0, size - 1)  # the outer half of a border cell belongs to it
+        grid = torch.arange(size, device=crops.device, dtype=crops.dtype)
+        weight = (1 - (cell[..., None] - grid).abs()).clamp(min=0) * inside[..., None].to(crops.dtype)
+        return weight.view(-1, resolution, samples, size).mean(dim=2)
+
+    across = axis(boxes[:, 0], boxes[:, 2], crop_boxes[:, 0], crop_boxes[:, 2])
+    down = axis(boxes[:, 1], boxes[:, 3], crop_boxes[:, 1], crop_boxes[:, 3])
+    return down @ crops @ across.transpose(1, 2)

@@ -1,0 +1,71 @@
+"""Boxes: float tensors (..., 4), `x0 y0 x1 y1`, continuous pixels. Pure functions, any batch shape, no sync."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+# exp(MAX_LOG_SIZE) * 16 px = 1000 px: keeps exp finite when the regression is wild (Detectron).
+MAX_LOG_SIZE = math.log(1000.0 / 16.0)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...): square pixels, 0 for an inverted box."""
+    return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """(..., N, 4), (..., M, 4) -> (..., N, M): square pixels in common."""
+    a, b = a.unsqueeze(-2), b.unsqueeze(-3)  # (..., N, 1, 4), (..., 1, M, 4)
+    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
+    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """(..., N, 4), (..., M, 4) -> (..., N, M): intersection over union, 0 where both are empty."""
+    common = intersection(a, b)
+    union = area(a).unsqueeze(-1) + area(b).unsqueeze(-2) - common
+    return common / union.clamp(min=1e-12)
+
+
+def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (B, N, 4) cut to each image's content; sizes (B, 2) is (height, width)."""
+    height, width = sizes[:, None, 0].to(boxes.dtype), sizes[:, None, 1].to(boxes.dtype)  # (B, 1)
+    zero = torch.zeros_like(height)
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack(
+        [x0.clamp(zero, width), y0.clamp(zero, height), x1.clamp(zero, width), y1.clamp(zero, height)], dim=-1
+    )
+
+
+def encode(boxes: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """Deltas (..., 4) that move `references` onto `boxes` (R-CNN paper, appendix C), scaled by `weights`."""
+    width, height = references[..., 2] - references[..., 0], references[..., 3] - references[..., 1]
+    centre_x, centre_y = references[..., 0] + 0.5 * width, references[..., 1] + 0.5 * height
+    goal_width, goal_height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    goal_x, goal_y = boxes[..., 0] + 0.5 * goal_width, boxes[..., 1] + 0.5 * goal_height
+    # Padding rows have no area; the clamp keeps their (masked) deltas finite.
+    width, height = width.clamp(min=1e-6), height.clamp(min=1e-6)
+    return torch.stack(
+        [
+            weights[0] * (goal_x - centre_x) / width,
+            weights[1] * (goal_y - centre_y) / height,
+            weights[2] * torch.log((goal_width / width).clamp(min=1e-6)),
+            weights[3] * torch.log((goal_height / height).clamp(min=1e-6)),
+        ],
+        dim=-1,
+    )
+
+
+def decode(deltas: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """The inverse of `encode`: (..., 4) deltas on (..., 4) references -> (..., 4) boxes."""
+    width, height = references[..., 2] - references[..., 0], references[..., 3] - references[..., 1]
+    centre_x, centre_y = references[..., 0] + 0.5 * width, references[..., 1] + 0.5 * height
+    x = deltas[..., 0] / weights[0] * width + centre_x
+    y = deltas[..., 1] / weights[1] * height + centre_y
+    half_width = 0.5 * torch.exp((deltas[..., 2] / weights[2]).clamp(max=MAX_LOG_SIZE)) * width
+    half_height = 0.5 * torch.exp((deltas[..., 3] / weights[3]).clamp(max=MAX_LOG_SIZE)) * height
+    return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=-1)

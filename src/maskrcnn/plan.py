@@ -1,0 +1,216 @@
+"""The plan: a config that fits the data, and a sentence for each choice. Takes a `Dataset`, opens no image, needs no torch.
+
+What the user set (`fixed`) is never changed; the rest follows from it: anchors from the input size, and so on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskrcnn.config import Config, DataConfig
+from maskrcnn.config import preset as make_preset
+from maskrcnn.errors import DataError
+from maskrcnn.options import apply
+
+if TYPE_CHECKING:
+    from maskrcnn.structures import Dataset
+
+SMALL_DATA = 2000
+"""Images below which the light preset does as well as ResNet-50, in a tenth of the time."""
+OBJECT_SIDE = 16.0
+"""Input pixels that the median object should have: two cells of P2 each way leave a mask something to see."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained and why.
+
+    Attributes:
+        config: the whole config.
+        reasons: one sentence a choice, for people.
+    """
+
+    config: Config
+    reasons: tuple[str, ...]
+
+
+def plan(
+    dataset: Dataset,
+    preset: str | None = None,
+    *,
+    fixed: Mapping[str, Any] | None = None,
+    accelerator: bool = False,
+    pretrained: bool = True,
+) -> Plan:
+    """Choose preset, input size, anchors, counts and epochs for a training set.
+
+    Args:
+        dataset: the training images.
+        preset: None chooses one and fits it to the data; a name keeps that preset's sizes, anchors and epochs.
+        fixed: dotted fields that the user set; they win over preset and data.
+        accelerator: whether a GPU will train.
+        pretrained: whether the trunk starts from weights; without, all of it has to learn.
+
+    Raises:
+        DataError: no image, or no object to learn from.
+        ConfigError: a wrong preset, field or value.
+    """
+    if not len(dataset):
+        raise DataError("has no images; check the path and the format", path=dataset.name or None)
+    if not sum(int((~record.crowd).sum()) for record in dataset):
+        raise DataError("has no annotated object to learn from", path=dataset.name or None)
+    fixed = dict(fixed or {})
+    name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
+    config, reasons = make_preset(name), [reason]
+    # The size is fixed first: anchors depend on it.
+    choices = [_scratch] if not pretrained else []
+    choices += [_input_size, _anchors, _counts, _epochs] if preset is None else [_counts]
+    fixed_now = {key: value for key, value in fixed.items() if key.startswith("data.")}
+    config = apply(config, fixed_now)
+    for choose in choices:
+        changes, reason = choose(dataset, config)
+        changes = {key: value for key, value in changes.items() if not _is_fixed(key, fixed)}
+        if changes:
+            config = apply(config, changes)
+            reasons.append(reason)
+    return Plan(apply(config, fixed), tuple(reasons))
+
+
+def _is_fixed(name: str, fixed: Mapping[str, Any]) -> bool:
+    """Set by the user, or part of something that the user set whole (`model.mask: null`)."""
+    return any(name == key or name.startswith(f"{key}.") for key in fixed)
+
+
+# ---------------------------------------------------------------- the choices: (dataset, config) -> changes, reason
+
+Choice = tuple[dict[str, Any], str]
+
+
+def _preset(dataset: Dataset, accelerator: bool) -> tuple[str, str]:
+    images = len(dataset)
+    if images < SMALL_DATA:
+        return "small", f"preset small: {images} images are fewer than {SMALL_DATA}"
+    if not accelerator:
+        return "small", "preset small: the CPU would take days for r50-fpn"
+    return "r50-fpn", f"preset r50-fpn: {images} images and an accelerator"
+
+
+def _scratch(dataset: Dataset, config: Config) -> Choice:
+    changes: dict[str, Any] = {
+        "model.backbone.norm": "bn",
+        "model.backbone.frozen_stages": 0,
+        "model.fpn.norm": "bn",
+    }
+    if config.model.mask is not None:
+        changes["model.mask.norm"] = "bn"
+    return changes, "no stage frozen and batch norm trained, because no weights are loaded"
+
+
+def _input_size(dataset: Dataset, config: Config) -> Choice:
+    data = config.data
+    sides = np.array([sorted(record.size) for record in dataset], float)  # (images, 2): short, long
+    short = float(np.median(sides[:, 0]))
+    relative = np.concatenate([_box_sides(record) / min(record.size) for record in dataset])
+    wanted = OBJECT_SIDE / max(float(np.median(relative)), 1e-6)
+    size = min(data.min_size, _up(short, 32))
+    if wanted > size:
+        # Enlarging beyond twice the file invents pixels, beyond twice the preset costs four times the work.
+        size = max(size, min(_up(wanted, 32), 2 * data.min_size, _up(2 * short, 32)))
+    aspect = min(float(np.quantile(sides[:, 1] / sides[:, 0], 0.95)), data.max_size / data.min_size)
+    longest = max(size, _up(size * aspect, 32))
+    median = float(np.median(relative)) * size
+    reason = (
+        f"input: short side {size}, long side at most {longest} pixels; images have a median short side of {short:.0f}, "
+        f"and the median object becomes {median:.0f} pixels wide"
+    )
+    return {"data.min_size": size, "data.max_size": longest}, reason
+
+
+def _anchors(dataset: Dataset, config: Config) -> Choice:
+    sides = np.concatenate([_box_sides(record) * _scale(record.size, config.data) for record in dataset])
+    low, high = (float(value) for value in np.quantile(sides, (0.1, 0.95)))
+    # An anchor matches objects from about 0.7 to 1.4 times its side (IoU 0.5): the smallest covers the 10 % quantile.
+    base = next((size for size in (32.0, 16.0) if size <= 1.5 * low), 8.0)
+    step = max(2.0, (high / base) ** 0.25)
+    sizes = tuple((float(round(base * step**level)),) for level in range(5))
+    reason = (
+        f"anchors: {', '.join(f'{size[0]:.0f}' for size in sizes)} pixels; "
+        f"8 of 10 objects have a side of {low:.0f} to {high:.0f} pixels in the input"
+    )
+    if sizes == config.model.rpn.anchors.sizes:
+        return {}, ""
+    return {"model.rpn.anchors.sizes": sizes}, reason
+
+
+def _counts(dataset: Dataset, config: Config) -> Choice:
+    most = max(int((~record.crowd).sum()) for record in dataset)
+    if config.model.box.detections_per_image is not None or most * 1.1 <= 100:
+        return {}, ""
+    detections = _up(most * 1.1, 10)
+    rpn = config.model.rpn
+    proposals = min(max(rpn.post_nms_test, _up(3 * detections, 100)), 2000)
+    changes = {
+        "model.box.detections_per_image": detections,
+        "model.rpn.post_nms_test": proposals,
+        "model.rpn.pre_nms_test": max(rpn.pre_nms_test, proposals),
+    }
+    return changes, f"at most {detections} detections an image from {proposals} proposals: one image has {most} objects"
+
+
+def _epochs(dataset: Dataset, config: Config) -> Choice:
+    images = len(dataset)
+    passes = 6_000 if images < SMALL_DATA else 120_000  # images seen in all; r50-fpn: COCO's 1x has 1.4 million
+    epochs = float(np.clip(round(passes / images), 12, 100))
+    every = float(max(1, round(epochs / 10)))
+    reason = f"{epochs:.0f} epochs of {images} images, evaluated every {every:.0f}"
+    return {"train.epochs": epochs, "train.evaluate_every": every}, reason
+
+
+def _box_sides(record: Any) -> np.ndarray:
+    """(N,) square root of the box area, original pixels, crowds left out."""
+    boxes = record.boxes[~record.crowd]
+    return np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
+
+
+def _scale(size: tuple[int, int], data: DataConfig) -> float:
+    """Input pixels per original pixel."""
+    if data.resize == "square":
+        return data.max_size / max(size)
+    return min(data.min_size / min(size), data.max_size / max(size))
+
+
+def _up(value: float, multiple: int) -> int:
+    return math.ceil(value / multiple - 1e-9) * multiple
+
+
+# ---------------------------------------------------------------- what to train on, what to measure on
+
+
+def choose_splits(dataset: Dataset, val: Dataset | None = None, seed: int = 0) -> tuple[Dataset, Dataset | None, str]:
+    """(train, val, reason): the data's own splits, or a fifth of the images held out by a seeded draw.
+
+    `val` given separately wins. A single image is trained on and not measured.
+    """
+    if val is not None:
+        val = val.split("val") if "val" in val.splits else val
+        train = dataset.split("train") if "train" in dataset.splits else dataset
+        return train, val, f"{len(train)} images to train, {len(val)} to measure, as given"
+    if {"train", "val"} <= set(dataset.splits):
+        train, val = dataset.split("train"), dataset.split("val")
+        return train, val, f"{len(train)} images to train and {len(val)} to measure: the data's own splits"
+    pool = dataset.split("train") if "train" in dataset.splits else dataset
+    if len(pool) < 2:
+        return pool, None, "a single image is trained on, none is left to measure"
+    order = np.random.default_rng(seed).permutation(len(pool))
+    held = max(1, round(len(pool) / 5))
+    parts = [replace(pool, records=[pool.records[i] for i in sorted(part)]) for part in (order[held:], order[:held])]
+    reason = (
+        f"{len(parts[0])} images to train and {len(parts[1])} to measure, drawn with seed {seed}: the data has no "
+        "validation split (--val names one)"
+    )
+    return parts[0], parts[1], reason

@@ -1,0 +1,444 @@
+"""The nouns that rooms hand to each other. `data/` and `model/` meet here and nowhere else.
+
+Frames: *original* is the file as a person sees it (EXIF applied), *input* the resized, padded tensor, *roi* the inside
+of one box. Boxes are float32 `x0 y0 x1 y1`, continuous pixels; sizes are `(height, width)`; labels are int64 `0..C-1`,
+foreground only. Batched structures are padded to a fixed count and carry a `valid` mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from maskrcnn.config import KeypointSchema
+
+# ---------------------------------------------------------------- one image as the reader found it
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """Outline of one object: a union of rings `(P, 2)` float64, x and y in the original frame."""
+
+    rings: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RLE:
+    """COCO run-length encoding: `size` is (height, width) of the image, `counts` the compressed string."""
+
+    size: tuple[int, int]
+    counts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A mask image of the whole frame, one object: pixels > 0, or equal to `value`, belong to the object."""
+
+    path: Path
+    value: int | None = None
+
+
+Mask = Polygons | RLE | MaskFile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One image and its objects, original frame. Readers make it; nothing changes it.
+
+    Attributes:
+        path: the image file.
+        image_id: the id in the data set (COCO's integer, or a number the reader assigned); unique.
+        height, width: size in pixels as a person sees it (EXIF applied).
+        boxes: (N, 4) float32.
+        labels: (N,) int64, index into `Dataset.classes`.
+        masks: N masks, or () when the data set has boxes only.
+        crowd: (N,) bool; a region to ignore, not an object.
+        areas: (N,) float32, mask area in square pixels as annotated (COCO's size bins use it).
+        annotation_ids: (N,) int64, the ids in the file, for messages.
+        keypoints: (N, K, 3) float32 x, y, visibility, or None.
+        split: "train", "val", "test" or "" when the data set has no splits.
+    """
+
+    path: Path
+    image_id: int
+    height: int
+    width: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: tuple[Mask, ...]
+    crowd: np.ndarray
+    areas: np.ndarray
+    annotation_ids: np.ndarray
+    keypoints: np.ndarray | None = None
+    split: str = ""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), original frame."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A value: records and what their labels mean.
+
+    Attributes:
+        records: the images.
+        classes: class names, index = label.
+        category_ids: the external id of each class (COCO's sparse ids), same order as `classes`.
+        keypoints: names and left-right pairs of the keypoints, or None.
+        name: for messages, usually the path.
+        format: the reader that made it.
+        warnings: what the reader skipped or repaired, one sentence each.
+    """
+
+    records: Sequence[Record]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    keypoints: KeypointSchema | None = None
+    name: str = ""
+    format: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: int | slice) -> Record | Dataset:
+        if isinstance(index, slice):
+            return replace(self, records=self.records[index])
+        return self.records[index]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits present, in order of first appearance; () when the data has none."""
+        return tuple(dict.fromkeys(record.split for record in self.records if record.split))
+
+    def split(self, name: str) -> Dataset:
+        """The records of one split. Raises `DataError` naming the known ones."""
+        from maskrcnn.errors import DataError
+
+        if name not in self.splits:
+            known = ", ".join(self.splits) or "none: the data set has no splits"
+            raise DataError(f"no split {name!r}; known splits: {known}", path=self.name or None)
+        return replace(self, records=[r for r in self.records if r.split == name])
+
+    def class_counts(self) -> np.ndarray:
+        """(C,) int64: objects per class, crowds left out."""
+        counts = np.zeros(len(self.classes), np.int64)
+        for record in self.records:
+            np.add.at(counts, record.labels[~record.crowd], 1)
+        return counts
+
+    def summary(self) -> str:
+        """A few lines: images, objects, classes with counts, sizes."""
+        objects = [len(record) for record in self.records]
+        lines = [f"{self.name or 'dataset'}: {len(self)} images, {sum(objects)} objects ({self.format or 'made'})"]
+        counts = self.class_counts()
+        order = np.argsort(-counts, kind="stable")[:20]
+        shown = ", ".join(f"{self.classes[i]} {counts[i]}" for i in order)
+        more = "" if len(self.classes) <= 20 else f", and {len(self.classes) - 20} more"
+        lines.append(f"classes ({len(self.classes)}): {shown}{more}")
+        if objects:
+            heights = [record.height for record in self.records]
+            widths = [record.width for record in self.records]
+            lines.append(
+                f"sizes: {min(widths)}-{max(widths)} wide, {min(heights)}-{max(heights)} high; "
+                f"objects per image: median {int(np.median(objects))}, most {max(objects)}"
+            )
+        if self.splits:
+            parts = ", ".join(f"{s} {sum(r.split == s for r in self.records)}" for s in self.splits)
+            lines.append(f"splits: {parts}")
+        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+
+
+# ---------------------------------------------------------------- batched tensors, input frame
+
+
+class _Moves:
+    """`to`, `pin_memory` and `map` for dataclasses whose fields are tensors, None or nested such classes."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Any:
+        values = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                value = function(value)
+            elif isinstance(value, _Moves):
+                value = value.map(function)
+            values[f.name] = value
+        return type(self)(**values)
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Any:
+        return self.map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass(eq=False)
+class Targets(_Moves):
+    """The truth of a batch, padded to G objects an image.
+
+    Attributes:
+        boxes: (B, G, 4) float32, input frame.
+        labels: (B, G) int64; 0 where not valid.
+        masks: (B, G, S, S) uint8 0..255, the object's mask cropped to its own box: cell (i, j) covers the box's
+            fraction [i/S, (i+1)/S] x [j/S, (j+1)/S]; 255 is inside. S = 0 for a data set without masks.
+        valid: (B, G) bool; real objects, crowds left out.
+        crowd: (B, G) bool; regions to ignore.
+        keys: (B,) int64, a hash of (seed, epoch, index): the only source of the sampling noise.
+        keypoints: (B, G, K, 3) float32 x, y, visibility, or None.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+    valid: Tensor
+    crowd: Tensor
+    keys: Tensor
+    keypoints: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Batch(_Moves):
+    """What the loader yields.
+
+    Attributes:
+        images: (B, C, H, W) uint8 (or float32 for unusual data), content at the top left, zeros elsewhere.
+        sizes: (B, 2) int64, (height, width) of the content.
+        targets: the truth, or None for prediction.
+        image_ids: B ids, for messages and evaluation.
+        paths: B file names, for messages.
+        original_sizes: B (height, width) pairs, original frame.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets | None
+    image_ids: tuple[int, ...] = ()
+    paths: tuple[str, ...] = ()
+    original_sizes: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(eq=False)
+class Proposals(_Moves):
+    """Boxes that the RPN found, best first.
+
+    Attributes:
+        boxes: (B, P, 4) float32, input frame, clipped to the content.
+        scores: (B, P) objectness probability; 0 where not valid.
+        valid: (B, P) bool.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+@dataclass(eq=False)
+class Samples(_Moves):
+    """Proposals chosen for the losses, with their match carried along. Foreground comes first.
+
+    Attributes:
+        boxes: (B, N, 4) float32, input frame, detached.
+        labels: (B, N) int64; 0..C-1 foreground, C background.
+        matched: (B, N) int64, index of the object in `Targets`; 0 where there is none.
+        foreground: (B, N) bool.
+        valid: (B, N) bool.
+        max_foreground: the foreground lies in the first this many columns.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    matched: Tensor
+    foreground: Tensor
+    valid: Tensor
+    max_foreground: int = 0
+
+
+@dataclass(eq=False)
+class Detections(_Moves):
+    """What the model found, padded to D an image, scores descending.
+
+    Attributes:
+        boxes: (B, D, 4) float32, input frame, inside the content.
+        scores: (B, D) float32; 0 where not valid.
+        labels: (B, D) int64; 0 where not valid.
+        valid: (B, D) bool.
+        masks: (B, D, M, M) float32 probabilities, roi frame, or None.
+        keypoints: (B, D, K, 3) float32, input frame, or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    valid: Tensor
+    masks: Tensor | None = None
+    keypoints: Tensor | None = None
+
+
+class LossPart(NamedTuple):
+    """A loss before division: `total / count` is the mean. Totals and counts add up over images, steps and ranks."""
+
+    total: Tensor
+    count: Tensor
+
+
+# ---------------------------------------------------------------- the answer for one image, original frame
+
+
+@dataclass(eq=False)
+class Instances:
+    """Objects found in one image, original frame, scores descending, on the CPU.
+
+    Attributes:
+        boxes: (N, 4) float32.
+        scores: (N,) float32.
+        labels: (N,) int64.
+        classes: all class names; `names` gives one per instance.
+        size: (height, width) of the image.
+        roi_masks: (N, M, M) float32 probabilities, roi frame, or None.
+        category_ids: external id of each class.
+        mask_threshold: a pixel belongs to the object from this probability on.
+        paste: how a roi mask becomes pixels, see `MaskHeadConfig.paste`.
+        keypoints: (N, K, 3) float32 or None.
+        path: the image file, when there is one.
+        image_id: the data set's id, when there is one.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    roi_masks: np.ndarray | None = None
+    category_ids: tuple[int, ...] = ()
+    mask_threshold: float = 0.5
+    paste: str = "exact"
+    keypoints: np.ndarray | None = None
+    path: str | None = None
+    image_id: int | None = None
+    _rle: list[dict] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> Instances:
+        """A selection, again as Instances; an integer keeps the first axis."""
+        if isinstance(index, (int, np.integer)):
+            index = [range(len(self))[index]]
+        keep = np.arange(len(self))[index]
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            roi_masks=None if self.roi_masks is None else self.roi_masks[keep],
+            keypoints=None if self.keypoints is None else self.keypoints[keep],
+            _rle=None if self._rle is None else [self._rle[i] for i in keep],
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each instance."""
+        return [self.classes[label] for label in self.labels]
+
+    def filter(
+        self, *, score: float | None = None, classes: Sequence[str] | None = None, min_area: float | None = None
+    ) -> Instances:
+        """Keep instances with at least this score, of these classes, of at least this box area (square pixels)."""
+        keep = np.ones(len(self), bool)
+        if score is not None:
+            keep &= self.scores >= score
+        if classes is not None:
+            unknown = sorted(set(classes) - set(self.classes))
+            if unknown:
+                raise ValueError(f"unknown class {unknown[0]!r}; known: {', '.join(self.classes)}")
+            keep &= np.isin(self.labels, [self.classes.index(name) for name in classes])
+        if min_area is not None:
+            keep &= np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1) >= min_area
+        return self[keep]
+
+    @property
+    def rle(self) -> list[dict]:
+        """One COCO RLE `{"size": [h, w], "counts": bytes}` an instance, made inside its box."""
+        if self._rle is None:
+            from maskrcnn.ops.masks import roi_masks_to_rle
+
+            if self.roi_masks is None:
+                raise ValueError("these instances have no masks: the model was built without a mask head")
+            self._rle = roi_masks_to_rle(
+                self.roi_masks, self.boxes, self.size, self.mask_threshold, self.paste
+            )
+        return self._rle
+
+    @property
+    def masks(self) -> np.ndarray:
+        """(N, H, W) bool: decoded on each access; prefer `rle` for many instances."""
+        from maskrcnn.ops.masks import decode_rle
+
+        if not len(self):
+            return np.zeros((0, *self.size), bool)
+        return np.stack([decode_rle(rle) for rle in self.rle])
+
+    @property
+    def polygons(self) -> list[list[np.ndarray]]:
+        """Outlines of each instance: rings (P, 2) float32, x and y."""
+        from maskrcnn.ops.masks import rle_to_polygons
+
+        return [rle_to_polygons(rle) for rle in self.rle]
+
+    def draw(self, image: np.ndarray | None = None, **options: Any) -> np.ndarray:
+        """The image (H, W, 3) uint8 RGB with masks, boxes and names on it; see `maskrcnn.view.draw`."""
+        from maskrcnn.view.draw import draw_instances
+
+        return draw_instances(self, image, **options)
+
+    def to_coco(self, image_id: int | None = None) -> list[dict]:
+        """COCO results: one dict an instance with the data set's own category ids."""
+        from maskrcnn.predict.results import to_coco
+
+        return to_coco(self, image_id)
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`."""
+        from maskrcnn.view.draw import to_supervision
+
+        return to_supervision(self)
+
+
+def empty_targets(batch: int, objects: int, mask_size: int, keys: Tensor | None = None) -> Targets:
+    """Targets without a single object: for images that are pure background, and for tests."""
+    return Targets(
+        boxes=torch.zeros(batch, objects, 4),
+        labels=torch.zeros(batch, objects, dtype=torch.int64),
+        masks=torch.zeros(batch, objects, mask_size, mask_size, dtype=torch.uint8),
+        valid=torch.zeros(batch, objects, dtype=torch.bool),
+        crowd=torch.zeros(batch, objects, dtype=torch.bool),
+        keys=torch.zeros(batch, dtype=torch.int64) if keys is None else keys,
+    )
+
+
+# torch.export must know how to take the batched nouns apart.
+for _noun in (Targets, Proposals, Detections):
+    torch.export.register_dataclass(_noun, serialized_type_name=f"maskrcnn.{_noun.__name__}")

@@ -1,0 +1,338 @@
+"""Training, visible: `train` sets things up and `_steps` is the loop; `gradients.backward` is the inside of one step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+from torch import nn
+
+from maskrcnn.config import Config
+from maskrcnn.data.loader import Loader
+from maskrcnn.errors import TrainingError
+from maskrcnn.evaluation.evaluate import evaluate
+from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.structures import Batch, Dataset
+from maskrcnn.training import setup
+from maskrcnn.training.checkpoint import State, check_resume, fingerprint, restore, save_best, save_last
+from maskrcnn.training.clock import Clock
+from maskrcnn.training.ema import EMA
+from maskrcnn.training.gradients import backward, is_out_of_memory
+from maskrcnn.training.optim import lr_at, make_optimizer, set_rate
+from maskrcnn.training.progress import Report
+from maskrcnn.weights.folder import current_folder
+from maskrcnn.weights.native import load_model
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `train` returns.
+
+    Attributes:
+        model: the network of `checkpoint`, in evaluation mode, on the training device.
+        checkpoint: the best checkpoint where there is validation data, else the last.
+        metrics: of that checkpoint, plain JSON types; empty without validation data.
+    """
+
+    model: MaskRCNN
+    checkpoint: Path
+    metrics: dict[str, Any]
+
+
+@dataclass
+class _Session:
+    """Everything the loop touches."""
+
+    config: Config
+    train: Dataset
+    val: Dataset | None
+    out: Path
+    accelerator: accelerate.Accelerator
+    model: MaskRCNN
+    network: nn.Module
+    """`model`, wrapped for several processes."""
+    optimizer: torch.optim.Optimizer
+    ema: EMA | None
+    state: State
+    loader: Loader
+    report: Report
+    clock: Clock | None
+    total: int | None
+    """Steps of the run; None until the clock has measured a few."""
+
+
+def train(
+    config: Config,
+    *,
+    train: Dataset | str | Path,
+    val: Dataset | str | Path | None = None,
+    weights: str | Path | None = None,
+    out: str | Path = "runs/train",
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Run:
+    """Train a Mask R-CNN, or go on with a run that was interrupted.
+
+    Args:
+        config: see `maskrcnn.preset`.
+        train: training data, or a path for `open_dataset`; splits `train` and `val` in it are used as such.
+        val: validation data; its AP chooses the best checkpoint. None: the split `val`, if there is one.
+        weights: starting point: None (random), an ImageNet trunk file, a run or checkpoint of ours, a torchvision
+            detector, or "last" (the newest run beside `out`). Class predictors are taken over by class name.
+        out: run folder: `checkpoints/`, `metrics.jsonl`, tracker files.
+        resume: continue from `out/checkpoints/last`. The result is that of a run never interrupted, bit for bit on a
+            CPU, except with `train.minutes`, whose length depends on the speed of the machine.
+        device: auto, cpu, cuda, cuda:1 or mps. Several processes: start with `accelerate launch` or `torchrun`.
+        progress: show the plan, a bar (plain lines where there is no terminal) and scores.
+
+    Raises:
+        TrainingError: a loss is not finite, memory or disk is full, `out` is in use, or there is nothing to resume.
+        ConfigError, DataError, WeightsError: bad config, data or weights.
+    """
+    session = _prepare(config, train, val, weights, Path(out), resume, device, progress)
+    session.report.start()
+    try:
+        _steps(session)
+    finally:
+        session.report.close()
+    session.accelerator.wait_for_everyone()  # the main process has saved
+    best = current_folder(session.out / "checkpoints" / "best")
+    checkpoint = best if session.val else current_folder(session.out / "checkpoints" / "last")
+    model, _, header = load_model(checkpoint)
+    session.report.say(f"checkpoint: {checkpoint}")
+    return Run(model.to(session.accelerator.device), checkpoint, header["metrics"])
+
+
+def _prepare(
+    config: Config,
+    train_data: Dataset | str | Path,
+    val_data: Dataset | str | Path | None,
+    weights: str | Path | None,
+    out: Path,
+    resume: bool,
+    device: str,
+    progress: bool,
+) -> _Session:
+    dataset, val = setup.open_data(train_data, val_data)
+    config, notes = setup.resolve(config, dataset)
+    options = config.train
+    accelerator = setup.make_accelerator(options, out, device)
+    if not resume and accelerator.is_main_process:
+        setup.check_new(out)
+    accelerator.wait_for_everyone()  # before anybody writes into `out`
+    state = check_resume(out, config, dataset) if resume else State(accumulate=options.accumulate)
+    state.data = fingerprint(dataset)
+
+    model, origin = setup.initial_model(config, dataset, None if resume else weights, out)
+    model.to(accelerator.device)
+    if options.channels_last:
+        model.to(memory_format=torch.channels_last)
+    model.train()
+    optimizer = make_optimizer(model, options)
+    ema = EMA(model, options.ema_decay) if options.ema_decay else None
+    if resume:
+        restore(out, model=model, ema=ema, optimizer=optimizer)
+        origin = f"resumed after step {state.step}"
+    if options.compile:
+        model.compile(fullgraph=True, dynamic=False)
+    network = accelerator.prepare_model(model)
+
+    loader = _loader(config, dataset, accelerator, state.accumulate)
+    clock = total = None
+    if options.minutes:
+        images = len(val) // accelerator.num_processes if val else 0
+        clock = Clock(
+            options.minutes - state.seconds / 60,
+            evaluation_images=images,
+            batch_size=options.batch_size // accelerator.num_processes,
+        )
+    else:
+        total = options.steps or max(1, round(options.epochs * len(loader)))
+    out.mkdir(parents=True, exist_ok=True)
+    if options.trackers:
+        accelerator.init_trackers("maskrcnn")
+    report = Report(accelerator, out, show=progress, step=state.step)
+    plan = setup.plan(
+        config,
+        dataset,
+        val,
+        model,
+        device=str(accelerator.device),
+        processes=accelerator.num_processes,
+        steps_per_epoch=len(loader),
+        total_steps=total,
+    )
+    report.say("\n".join([plan, origin, *notes, f"run folder: {out}"]))
+    return _Session(
+        config, dataset, val, out, accelerator, model, network, optimizer, ema, state, loader, report, clock, total
+    )
+
+
+def _loader(config: Config, dataset: Dataset, accelerator: accelerate.Accelerator, accumulate: int) -> Loader:
+    return Loader(
+        dataset,
+        config.data,
+        batch_size=config.train.batch_size,
+        accumulate=accumulate,
+        seed=config.train.seed,
+        training=True,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+
+
+def _steps(s: _Session) -> None:
+    """From `s.state.step` to the end of the schedule; one turn of the inner loop is one optimiser step."""
+    options, state, length = s.config.train, s.state, len(s.loader)
+    parameters = [parameter for group in s.optimizer.param_groups for parameter in group["params"]]
+    epoch_now, began = 0.0, time.monotonic() - state.seconds
+    while not state.finished:
+        epoch, first = divmod(state.step, length)
+        started = time.monotonic()
+        for batches in s.loader.steps(epoch, first):
+            # ---------------------------------------------------------------- one optimiser step
+            batches = [batch.to(s.accelerator.device, non_blocking=True) for batch in batches]
+            rate = lr_at(state.step, options, s.total)
+            set_rate(s.optimizer, rate)
+            try:
+                losses = backward(s.model, s.network, batches, s.accelerator, options.precision)
+                norm = nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf)
+                problem = ""
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                problem = str(error).splitlines()[0]
+            if problem:  # not inside `except`, whose traceback holds the tensors
+                _use_less_memory(s, problem)
+                break  # the same step again, with smaller micro-batches
+            # The only wait for the device in a step: a step with a bad gradient must never reach the weights.
+            values = torch.stack([*losses.values(), norm]).tolist()
+            if not all(map(math.isfinite, values)):
+                _stop_on_bad_loss(s, batches, dict(zip([*losses, "gradient norm"], values, strict=True)))
+            s.optimizer.step()
+            s.optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            state.epoch, epoch_now = (state.step - 1) // length, state.step / length
+            if s.ema:
+                s.ema.update(s.model, state.step)
+            # ---------------------------------------------------------------- what happens now and then
+            _fit_length(s, time.monotonic() - started)
+            end = state.step == s.total
+            s.report.step(state.step, s.total, epoch_now, dict(zip(losses, values, strict=False)), options.batch_size)
+            if end or state.step % options.log_every == 0:
+                s.report.log(state.step, s.total, epoch_now, rate, values[-1])
+            if s.val and (end or _evaluation_is_due(s, length)):
+                _evaluate(s)
+                end = end or 0 < options.early_stop <= state.stale
+            if end or _due(state.step, options.save_every, length):
+                state.finished, state.seconds = end, time.monotonic() - began
+                _save(s)
+            if end:
+                return
+            started = time.monotonic()
+
+
+def _use_less_memory(s: _Session, problem: str) -> None:
+    """Halve the micro-batch. Raises `TrainingError` where that is impossible."""
+    batch = s.config.train.batch_size // s.accelerator.num_processes
+    options = [n for n in range(2 * s.state.accumulate, batch + 1) if batch % n == 0]
+    if s.accelerator.num_processes > 1:  # the others are in the middle of the step and wait for this one
+        remedy = f"set train.accumulate to {options[0]}" if options else "make data.min_size and data.max_size smaller"
+    elif not options:
+        remedy = "the micro-batch is one image already; make data.min_size and data.max_size smaller"
+    else:
+        remedy = ""
+    if remedy:
+        raise TrainingError(f"step {s.state.step + 1}: out of memory on {s.accelerator.device} ({problem}): {remedy}")
+    s.optimizer.zero_grad(set_to_none=True)
+    if s.accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+    s.state.accumulate = options[0]
+    s.loader = _loader(s.config, s.train, s.accelerator, s.state.accumulate)
+    s.report.say(
+        f"step {s.state.step + 1}: out of memory on {s.accelerator.device}; going on with train.accumulate "
+        f"{s.state.accumulate}: micro-batches of {batch // s.state.accumulate} images, the same gradient"
+    )
+
+
+def _stop_on_bad_loss(s: _Session, batches: Sequence[Batch], values: dict[str, float]) -> None:
+    """All processes come here together, because losses and gradients are shared before the check."""
+    names = [[Path(path).name for batch in batches for path in batch.paths]]
+    if s.accelerator.num_processes > 1:
+        names = accelerate.utils.gather_object(names)
+    parts = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    last = current_folder(s.out / "checkpoints" / "last")
+    left = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint had been saved yet"
+    raise TrainingError(
+        f"step {s.state.step + 1}: the loss is not finite ({parts}) on images "
+        f"{', '.join(name for rank in names for name in rank)}; {left}; "
+        "check these images with `maskrcnn inspect data`, or lower train.learning_rate or train.clip_norm"
+    )
+
+
+def _fit_length(s: _Session, seconds: float) -> None:
+    """With `train.minutes`: estimate the length of the run again. The main process decides for all."""
+    if s.clock is None:
+        return
+    s.clock.stepped(seconds)
+    # Processes are in step, so one of them measures; `due` depends on step and total alone once it has measured enough.
+    total = s.clock.fit(s.state.step) if s.clock.due(s.state.step, s.total) else -1
+    total = int(accelerate.utils.broadcast(torch.tensor(total, device=s.accelerator.device)))
+    if total >= 0:
+        s.total = min(total, s.config.train.steps or total)
+    if s.total is not None:
+        s.total = max(s.total, s.state.step)
+
+
+def _due(step: int, epochs: float, length: int) -> bool:
+    """Whether something that happens every so many epochs is due; 0: never."""
+    return epochs > 0 and step % max(1, round(epochs * length)) == 0
+
+
+def _evaluation_is_due(s: _Session, length: int) -> bool:
+    if not _due(s.state.step, s.config.train.evaluate_every, length):
+        return False
+    enough = s.clock is None or s.clock.has_time_for_evaluation()
+    return bool(accelerate.utils.broadcast(torch.tensor(int(enough), device=s.accelerator.device)))
+
+
+def _evaluate(s: _Session) -> None:
+    """AP on the validation data, of the averaged weights where there are; saves them when they are the best."""
+    state, model = s.state, s.ema.model if s.ema else s.model
+    began = time.monotonic()
+    with s.report.paused():
+        metrics = evaluate(model, s.val, accelerator=s.accelerator, progress=False)
+    model.train(model is s.model)
+    if s.clock:
+        s.clock.evaluation_seconds = time.monotonic() - began
+    masks = s.config.train.monitor != "box" and metrics.mask is not None
+    ap = (metrics.mask if masks else metrics.box)["ap"]
+    state.metrics = metrics.to_dict()
+    if state.best is None or ap > state.best:
+        state.best, state.best_step, state.stale = ap, state.step, 0
+        if s.accelerator.is_main_process:
+            save_best(s.out, model=model, state=state, config=s.config)
+    else:
+        state.stale += 1
+    scores = {"box/ap": metrics.box["ap"]} | ({"mask/ap": metrics.mask["ap"]} if metrics.mask else {})
+    s.report.write(state.step, scores)
+    text = ", ".join(f"{name.replace('/ap', ' AP')} {value:.3f}" for name, value in scores.items())
+    note = "best so far" if state.best_step == state.step else f"best {state.best:.3f} at step {state.best_step}"
+    s.report.say(f"step {state.step}: {text} ({note})")
+
+
+def _save(s: _Session) -> None:
+    if not s.accelerator.is_main_process:
+        return
+    began = time.monotonic()
+    with s.report.paused():
+        save_last(s.out, model=s.model, ema=s.ema, optimizer=s.optimizer, state=s.state, config=s.config)
+    if s.clock:
+        s.clock.saving_seconds = time.monotonic() - began

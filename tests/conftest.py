@@ -1,0 +1,23 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data, not part of the repository."""
+    path = Path(os.environ.get("MASKRCNN_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+    if not path.is_dir():
+        pytest.skip(f"real data not found at {path}; set MASKRCNN_TEST_DATA")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

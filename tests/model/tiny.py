@@ -1,0 +1,67 @@
+"""A thin model and a small batch, for tests."""
+
+from __future__ import annotations
+
+import torch
+
+from maskrcnn.config import Config, preset
+from maskrcnn.model.build import build_model
+from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.structures import Targets, empty_targets
+
+
+def tiny_config(**changes: object) -> Config:
+    """ResNet-18 with frozen norms, 32 channels, few proposals."""
+    return preset("shapes").replace(
+        **{
+            "model.backbone.norm": "frozen_bn",
+            "model.fpn.channels": 32,
+            "model.fpn.norm": "none",
+            "model.mask.norm": "none",
+            "model.mask.channels": 16,
+            "model.box.fully_connected_channels": 32,
+            "model.rpn.pre_nms_train": 200,
+            "model.rpn.post_nms_train": 100,
+            "model.rpn.pre_nms_test": 100,
+            "model.rpn.post_nms_test": 60,
+            "model.box.detections_per_image": 40,
+            "model.box.samples_per_image": 32,
+            **changes,
+        }
+    )
+
+
+def tiny_model(**changes: object) -> MaskRCNN:
+    """Random weights, louder predictors: about half of the detection slots are filled."""
+    model = build_model(tiny_config(**changes).model, classes=["square", "circle", "triangle"]).eval()
+    with torch.no_grad():
+        model.box_head.class_logits.weight.mul_(30)
+        model.box_head.box_deltas.weight.mul_(30)
+        model.rpn.objectness.weight.mul_(30)
+        model.rpn.deltas.weight.mul_(10)
+        if model.mask_head is not None:
+            model.mask_head.logits.weight.mul_(300)
+    return model
+
+
+def batch(count: int = 2, side: int = 96, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (count, 3, side, side) uint8 with content sizes that differ, zeros outside."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+    sizes = torch.tensor([[side - 16 * (i % 3), side - 8 * (i % 2)] for i in range(count)])
+    for image, (height, width) in zip(images, sizes.tolist(), strict=True):
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    return images, sizes
+
+
+def truth(count: int = 2, objects: int = 8, real: int = 3, seed: int = 0) -> Targets:
+    """`real` objects an image, padded to `objects`; masks are the left half of their box."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = empty_targets(count, objects, 112, torch.arange(count) + 1)
+    corner = torch.rand(count, real, 2, generator=generator) * 40
+    targets.boxes[:, :real] = torch.cat([corner, corner + 12 + torch.rand(count, real, 2, generator=generator) * 20], -1)
+    targets.labels[:, :real] = torch.randint(0, 3, (count, real), generator=generator)
+    targets.masks[:, :real, :, :56] = 255
+    targets.valid[:, :real] = True
+    return targets
