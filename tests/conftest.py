@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the suite runs two processes on two cores
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

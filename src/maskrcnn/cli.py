@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from maskrcnn import __version__, options
-from maskrcnn.config import PRESETS, preset
+from maskrcnn.config import PRESETS, Config, preset
 from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
 
 if TYPE_CHECKING:
@@ -28,24 +30,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     show = "--traceback" in arguments
-    try:
-        namespace = _parser().parse_args([a for a in arguments if a != "--traceback"])
-        command = namespace.command
-        given = namespace[command]
-        if command == "inspect":
-            command, given = f"inspect {given.what}", given[given.what]
-        COMMANDS[command](given)
-    except MaskRCNNError as error:
-        if show:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `maskrcnn config | head`
-        sys.stderr.close()
-        return 0
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            _run([argument for argument in arguments if argument != "--traceback"])
+        except MaskRCNNError as error:
+            if show:
+                traceback.print_exc()
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:  # `maskrcnn config | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
     return 0
+
+
+def _run(arguments: Sequence[str]) -> None:
+    namespace = _parser().parse_args(arguments)
+    command = namespace.command
+    given = namespace[command]
+    if command == "inspect":
+        command, given = f"inspect {given.what}", given[given.what]
+    COMMANDS[command](given)
 
 
 # ---------------------------------------------------------------- commands
@@ -59,15 +66,14 @@ def demo(given: Any) -> None:
 
 def train(given: Any) -> None:
     config, reasons, dataset, val = _planned(given)
-    print("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]), flush=True)
+    _say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
     weights = None if given.resume else _weights(given.weights, config.model.backbone.name)
     from maskrcnn.training.loop import train as run_training
 
     run = run_training(
         config, train=dataset, val=val, weights=weights, out=given.out, resume=given.resume, device=given.device
     )
-    print(f"checkpoint: {run.checkpoint}")
-    print(f"next: maskrcnn predict {given.out} IMAGES --out {given.out}/predictions")
+    _say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
 
 
 def evaluate(given: Any) -> None:
@@ -125,7 +131,7 @@ def presets(given: Any) -> None:
 
 
 def show_config(given: Any) -> None:
-    print(options.to_yaml(_with_fields(preset(given.preset), given)), end="")
+    print(options.to_yaml(options.apply(preset(given.preset), _fields(given))), end="")
 
 
 COMMANDS = {
@@ -155,38 +161,49 @@ def _part(path: str, format: str, split: str) -> Dataset:
     return dataset.split(split) if dataset.splits else dataset
 
 
-def _planned(given: Any) -> tuple[Any, tuple[str, ...], Dataset, Dataset | None]:
-    """(config, reasons, train, val): preset and data, then the config file, then the command line."""
+def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
+    """(config, reasons, train, val): preset and data, then the config file, then the command line.
+
+    A resumed run keeps the config that it was started with.
+    """
+    from maskrcnn.plan import choose_splits, plan, set_fields
+
     name = None if given.preset == "auto" else given.preset
-    if name:
-        preset(name)  # a misspelt name ends here, before the data is read
     fixed = _fields(given)
-    options.apply(preset(name or "small"), fixed)
-    import torch
-
-    from maskrcnn.plan import choose_splits, plan
-
+    set_fields(preset(name or "small"), fixed)  # mistakes end here, before the data is read
+    earlier = _config_of(Path(given.out)) if given.resume else None
+    if earlier:
+        config = options.apply(earlier, fixed)
+        fixed = {"train.seed": config.train.seed}
     dataset = _open(given.dataset, given.format)
     val = _open(given.val, "auto") if given.val else None
-    seed = fixed.get("train.seed", 0)
-    training, validation, reason = choose_splits(dataset, val, seed)
+    training, validation, reason = choose_splits(dataset, val, fixed.get("train.seed", 0))
+    if earlier:
+        return config, [reason, f"the config of {given.out}"], training, validation
     planned = plan(
-        training,
-        name,
-        fixed=fixed,
-        accelerator=given.device != "cpu" and torch.accelerator.is_available(),
-        pretrained=given.weights != "none",
+        training, name, fixed=fixed, accelerator=_has_accelerator(given.device), pretrained=given.weights != "none"
     )
-    return planned.config, (reason, *planned.reasons), training, validation
+    return planned.config, [reason, *planned.reasons], training, validation
+
+
+def _config_of(out: Path) -> Config | None:
+    """The config of the run in `out`; None when there is none (then `train` says so)."""
+    from maskrcnn.weights.folder import current_folder
+    from maskrcnn.weights.native import HEADER, read_json
+
+    header = current_folder(out / "checkpoints" / "last") / HEADER
+    return Config.from_dict(read_json(header).get("config", {})) if header.is_file() else None
+
+
+def _has_accelerator(device: str) -> bool:
+    import torch
+
+    return device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def _fields(given: Any) -> dict[str, Any]:
     """The config fields that the user set, in the config file and, stronger, on the command line."""
     return {**(options.read_file(Path(given.config)) if given.config else {}), **options.chosen(given)}
-
-
-def _with_fields(config: Any, given: Any) -> Any:
-    return options.apply(config, _fields(given))
 
 
 def _weights(weights: str, backbone: str) -> str | Path | None:
@@ -198,6 +215,17 @@ def _weights(weights: str, backbone: str) -> str | Path | None:
 
         return imagenet_file(backbone)
     return weights
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """One line, as the errors; the code that noticed is of no interest to the user."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    """Print once, however many processes `accelerate launch` started."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -317,7 +345,12 @@ def _sentence(message: str, known: set[str]) -> str:
         choices = names if found[2] == "command" else tuple(found[4].replace("'", "").split(", "))
         return f"unknown command {found[3]!r}{options.nearest(found[3], choices)}; commands: {', '.join(choices)}"
     if found := re.match(r'expected "(\S*)" to be one of \{(.*?)\}', message):
-        return f"a command is missing: {', '.join(found[2].split(','))}; `maskrcnn COMMAND --help` explains it"
+        choices = names if found[1] == "command" else tuple(found[2].split(","))  # argparse cuts long lists
+        return f"a command is missing: {', '.join(choices)}; `maskrcnn COMMAND --help` explains it"
     if found := re.match(r'Parser key "(\S+)": Expected a <class \'(\w+)\'>\. Got value: (.*)', message):
         return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
-    return re.sub(r"required: (.*)", lambda found: "required: " + found[1].replace("dataset", "DATA").upper(), message)
+    if found := re.match(r"the following arguments are required: (.*)", message):
+        missing = [name.rpartition(".")[2] for name in found[1].split(", ")]
+        shown = ["--out" if name == "out" else name.replace("dataset", "data").upper() for name in missing]
+        return f"missing: {', '.join(shown)}; `maskrcnn COMMAND --help` explains it"
+    return message

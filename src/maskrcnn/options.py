@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import json
 import re
 import types
@@ -54,7 +55,7 @@ def _docs(part: type) -> dict[str, str]:
     body = next(node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == part.__name__)
     return {
         field.target.id: " ".join(doc.value.value.split())
-        for field, doc in zip(body, body[1:], strict=False)
+        for field, doc in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(doc, ast.Expr)

@@ -1,4 +1,4 @@
-"""The plan: a config that fits the data, and a sentence for each choice. Takes a `Dataset`, opens no image, needs no torch.
+"""The plan: a config that fits the data, and a sentence for each choice. Takes a `Dataset`, opens no image.
 
 What the user set (`fixed`) is never changed; the rest follows from it: anchors from the input size, and so on.
 """
@@ -67,18 +67,31 @@ def plan(
     fixed = dict(fixed or {})
     name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
     config, reasons = make_preset(name), [reason]
-    # The size is fixed first: anchors depend on it.
     choices = [_scratch] if not pretrained else []
     choices += [_input_size, _anchors, _counts, _epochs] if preset is None else [_counts]
-    fixed_now = {key: value for key, value in fixed.items() if key.startswith("data.")}
-    config = apply(config, fixed_now)
+    # The size that the user set comes first, because anchors depend on it.
+    config = set_fields(config, {key: value for key, value in fixed.items() if key.startswith("data.")})
     for choose in choices:
         changes, reason = choose(dataset, config)
         changes = {key: value for key, value in changes.items() if not _is_fixed(key, fixed)}
         if changes:
             config = apply(config, changes)
             reasons.append(reason)
-    return Plan(apply(config, fixed), tuple(reasons))
+    return Plan(set_fields(config, fixed), tuple(reasons))
+
+
+def set_fields(config: Config, fixed: Mapping[str, Any]) -> Config:
+    """The config with the fields that the user set; one of the two sizes alone takes the other along.
+
+    Raises `ConfigError` for a wrong field or value.
+    """
+    data, follow = config.data, {}
+    small, large = fixed.get("data.min_size"), fixed.get("data.max_size")
+    if isinstance(small, int) and large is None and small > data.max_size:
+        follow["data.max_size"] = round(small * data.max_size / data.min_size)
+    if isinstance(large, int) and small is None and large < data.min_size:
+        follow["data.min_size"] = large
+    return apply(config, {**fixed, **follow})
 
 
 def _is_fixed(name: str, fixed: Mapping[str, Any]) -> bool:
@@ -125,8 +138,8 @@ def _input_size(dataset: Dataset, config: Config) -> Choice:
     longest = max(size, _up(size * aspect, 32))
     median = float(np.median(relative)) * size
     reason = (
-        f"input: short side {size}, long side at most {longest} pixels; images have a median short side of {short:.0f}, "
-        f"and the median object becomes {median:.0f} pixels wide"
+        f"input: short side {size}, long side at most {longest} pixels; the files have a median short side of "
+        f"{short:.0f}, and the median object becomes {median:.0f} pixels wide"
     )
     return {"data.min_size": size, "data.max_size": longest}, reason
 

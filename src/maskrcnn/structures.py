@@ -387,9 +387,7 @@ class Instances:
 
             if self.roi_masks is None:
                 raise ValueError("these instances have no masks: the model was built without a mask head")
-            self._rle = roi_masks_to_rle(
-                self.roi_masks, self.boxes, self.size, self.mask_threshold, self.paste
-            )
+            self._rle = roi_masks_to_rle(self.roi_masks, self.boxes, self.size, self.mask_threshold, self.paste)
         return self._rle
 
     @property

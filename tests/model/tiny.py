@@ -26,6 +26,7 @@ def tiny_config(**changes: object) -> Config:
             "model.rpn.post_nms_test": 60,
             "model.box.detections_per_image": 40,
             "model.box.samples_per_image": 32,
+            "model.box.score_threshold": 0.4,
             **changes,
         }
     )
@@ -60,7 +61,9 @@ def truth(count: int = 2, objects: int = 8, real: int = 3, seed: int = 0) -> Tar
     generator = torch.Generator().manual_seed(seed)
     targets = empty_targets(count, objects, 112, torch.arange(count) + 1)
     corner = torch.rand(count, real, 2, generator=generator) * 40
-    targets.boxes[:, :real] = torch.cat([corner, corner + 12 + torch.rand(count, real, 2, generator=generator) * 20], -1)
+    targets.boxes[:, :real] = torch.cat(
+        [corner, corner + 12 + torch.rand(count, real, 2, generator=generator) * 20], -1
+    )
     targets.labels[:, :real] = torch.randint(0, 3, (count, real), generator=generator)
     targets.masks[:, :real, :, :56] = 255
     targets.valid[:, :real] = True

@@ -42,7 +42,9 @@ def test_decode_inverts_encode(seed: int):
     boxes, references = random_boxes(6, seed=seed), random_boxes(6, seed=seed + 1)
     references[:, 2:] += 5  # size ratios stay below the bound of `decode`
     weights = (10.0, 10.0, 5.0, 5.0)
-    torch.testing.assert_close(decode(encode(boxes, references, weights), references, weights), boxes, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        decode(encode(boxes, references, weights), references, weights), boxes, atol=1e-3, rtol=1e-4
+    )
 
 
 def test_decode_bounds_wild_sizes():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 500_000_000  # 1.5 GB as RGB; a file that claims more is taken for a decompression bomb
 
+_STRIP_PIXELS = 4_000_000
 _EXIF_ORIENTATION = 0x0112
 _pillow_limit = threading.Lock()
 
@@ -147,8 +148,21 @@ def _from_pil(image: Image.Image) -> Tensor:
     else:
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # Pillow warns about P with alpha -> RGB
-        pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        pixels = _pixels(image if image.mode == "RGB" else image.convert("RGB"))
     return torch.from_numpy(_upright(pixels, orientation)).permute(2, 0, 1)  # (3, H, W)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of an RGB image. In strips, because numpy's own way holds three copies of a large image."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        pixels[:] = np.asarray(image)
+        return pixels
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _orientation(image: Image.Image) -> int:

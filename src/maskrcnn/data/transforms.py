@@ -246,9 +246,7 @@ def place_objects(
     return Objects(boxes, record.labels[kept].astype(np.int64), masks, crowd, keypoints)
 
 
-def _place_keypoints(
-    keypoints: np.ndarray, placement: Placement, flip_pairs: Sequence[tuple[int, int]]
-) -> np.ndarray:
+def _place_keypoints(keypoints: np.ndarray, placement: Placement, flip_pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """(N, K, 3) original frame -> input frame; a point that is not labelled or cropped away is (0, 0, 0)."""
     moved = np.zeros(keypoints.shape, np.float32)
     points = placement.to_input(keypoints[..., :2])
@@ -278,9 +276,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
     return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
 
 
-def _visible_bounds(
-    rings: Sequence[np.ndarray], window: tuple[int, int, int, int]
-) -> tuple[np.ndarray, float]:
+def _visible_bounds(rings: Sequence[np.ndarray], window: tuple[int, int, int, int]) -> tuple[np.ndarray, float]:
     """Box (4,) around what the window shows of the rings, original frame, and the part of the area it shows."""
     y0, x0, y1, x1 = window
     total, shown, points = 0.0, 0.0, []

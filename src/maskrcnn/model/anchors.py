@@ -37,9 +37,7 @@ class Anchors(nn.Module):
             cell: Tensor = getattr(self, f"cell{level}")
             x = torch.arange(width, device=cell.device, dtype=cell.dtype) * stride_x
             y = torch.arange(height, device=cell.device, dtype=cell.dtype) * stride_y
-            centre = torch.stack(
-                [x.expand(height, width), y[:, None].expand(height, width)] * 2, dim=-1
-            )  # (Hl, Wl, 4)
+            centre = torch.stack([x.expand(height, width), y[:, None].expand(height, width)] * 2, dim=-1)  # (Hl, Wl, 4)
             anchors.append((centre[:, :, None] + cell).view(-1, 4))
         return anchors
 

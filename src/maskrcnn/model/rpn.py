@@ -41,7 +41,9 @@ class RPN(nn.Module):
     def __init__(self, channels: int, anchors_per_cell: int, config: RPNConfig) -> None:
         super().__init__()
         self.config = config
-        self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(config.convolutions))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in range(config.convolutions)
+        )
         self.objectness = nn.Conv2d(channels, anchors_per_cell, 1)
         self.deltas = nn.Conv2d(channels, anchors_per_cell * 4, 1)
         for layer in [*self.convolutions, self.objectness, self.deltas]:
@@ -61,7 +63,13 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], sizes: Tensor, *, train: bool
+        self,
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        sizes: Tensor,
+        *,
+        train: bool,
     ) -> Proposals:
         """Top-k of each level, decode, clip, NMS within each level, top-k of all."""
         config = self.config

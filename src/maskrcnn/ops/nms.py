@@ -28,7 +28,10 @@ def nms_keep(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_t
     for image in range(len(boxes)):
         candidates = valid[image].nonzero()[:, 0]  # the operator is opaque: on a GPU this waits for the device
         kept = batched_nms(
-            boxes[image, candidates].float(), scores[image, candidates].float(), groups[image, candidates], iou_threshold
+            boxes[image, candidates].float(),
+            scores[image, candidates].float(),
+            groups[image, candidates],
+            iou_threshold,
         )
         keep[image, candidates[kept]] = True
     return keep

@@ -56,9 +56,7 @@ def multilevel_roi_align(
     rows = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features])
     heights = [f.shape[2] for f in features]
     widths = [f.shape[3] for f in features]
-    indices, weights = _samples(
-        boxes, image_index, levels, heights, widths, batch, resolution, sampling_ratio, aligned
-    )
+    indices, weights = _samples(boxes, image_index, levels, heights, widths, batch, resolution, sampling_ratio, aligned)
     pooled = gather_rows(rows, indices, weights.to(rows.dtype))  # (R * n * n, C)
     return pooled.view(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
 

@@ -17,16 +17,23 @@ class Clock:
     """Fits the length of a run to a wall-clock limit.
 
     Args:
-        minutes: the limit, counted from construction.
+        minutes: the limit.
+        start: when the time began to count, on the clock `now`.
         evaluation_images: images of the final evaluation; its time is guessed from the training speed until measured.
         batch_size: images a step in this process.
         now: seconds; a test passes its own.
     """
 
     def __init__(
-        self, minutes: float, *, evaluation_images: int, batch_size: int, now: Callable[[], float] = time.monotonic
+        self,
+        minutes: float,
+        *,
+        start: float,
+        evaluation_images: int,
+        batch_size: int,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.now, self.start, self.limit = now, now(), minutes * 60
+        self.now, self.start, self.limit = now, start, minutes * 60
         self.evaluation_images, self.batch_size = evaluation_images, batch_size
         self.evaluation_seconds: float | None = None
         self.steps: deque[float] = deque(maxlen=50)

@@ -1,4 +1,4 @@
-"""Training, visible: `train` sets things up and `_steps` is the loop; `gradients.backward` is the inside of one step."""
+"""Training, visible: `train` sets things up, `_steps` is the loop, `gradients.backward` the inside of one step."""
 
 from __future__ import annotations
 
@@ -62,6 +62,8 @@ class _Session:
     state: State
     loader: Loader
     report: Report
+    began: float
+    """When the run began, earlier sessions included; on the clock of `time.monotonic`."""
     clock: Clock | None
     total: int | None
     """Steps of the run; None until the clock has measured a few."""
@@ -120,8 +122,11 @@ def _prepare(
     device: str,
     progress: bool,
 ) -> _Session:
+    began = time.monotonic()
     dataset, val = setup.open_data(train_data, val_data)
     config, notes = setup.resolve(config, dataset)
+    notes += setup.check_classes(dataset, val) if val else []
+    notes += setup.launch_notes()
     options = config.train
     accelerator = setup.make_accelerator(options, out, device)
     if not resume and accelerator.is_main_process:
@@ -129,6 +134,7 @@ def _prepare(
     accelerator.wait_for_everyone()  # before anybody writes into `out`
     state = check_resume(out, config, dataset) if resume else State(accumulate=options.accumulate)
     state.data = fingerprint(dataset)
+    began -= state.seconds
 
     model, origin = setup.initial_model(config, dataset, None if resume else weights, out)
     model.to(accelerator.device)
@@ -149,7 +155,8 @@ def _prepare(
     if options.minutes:
         images = len(val) // accelerator.num_processes if val else 0
         clock = Clock(
-            options.minutes - state.seconds / 60,
+            options.minutes,
+            start=began,
             evaluation_images=images,
             batch_size=options.batch_size // accelerator.num_processes,
         )
@@ -171,7 +178,21 @@ def _prepare(
     )
     report.say("\n".join([plan, origin, *notes, f"run folder: {out}"]))
     return _Session(
-        config, dataset, val, out, accelerator, model, network, optimizer, ema, state, loader, report, clock, total
+        config,
+        dataset,
+        val,
+        out,
+        accelerator,
+        model,
+        network,
+        optimizer,
+        ema,
+        state,
+        loader,
+        report,
+        began,
+        clock,
+        total,
     )
 
 
@@ -192,7 +213,7 @@ def _steps(s: _Session) -> None:
     """From `s.state.step` to the end of the schedule; one turn of the inner loop is one optimiser step."""
     options, state, length = s.config.train, s.state, len(s.loader)
     parameters = [parameter for group in s.optimizer.param_groups for parameter in group["params"]]
-    epoch_now, began = 0.0, time.monotonic() - state.seconds
+    epoch_now = 0.0
     while not state.finished:
         epoch, first = divmod(state.step, length)
         started = time.monotonic()
@@ -221,7 +242,7 @@ def _steps(s: _Session) -> None:
             state.step += 1
             state.epoch, epoch_now = (state.step - 1) // length, state.step / length
             if s.ema:
-                s.ema.update(s.model, state.step)
+                s.ema.update(state.step)
             # ---------------------------------------------------------------- what happens now and then
             _fit_length(s, time.monotonic() - started)
             end = state.step == s.total
@@ -229,10 +250,10 @@ def _steps(s: _Session) -> None:
             if end or state.step % options.log_every == 0:
                 s.report.log(state.step, s.total, epoch_now, rate, values[-1])
             if s.val and (end or _evaluation_is_due(s, length)):
-                _evaluate(s)
+                _evaluate(s, s.val)
                 end = end or 0 < options.early_stop <= state.stale
             if end or _due(state.step, options.save_every, length):
-                state.finished, state.seconds = end, time.monotonic() - began
+                state.finished, state.seconds = end, time.monotonic() - s.began
                 _save(s)
             if end:
                 return
@@ -303,17 +324,18 @@ def _evaluation_is_due(s: _Session, length: int) -> bool:
     return bool(accelerate.utils.broadcast(torch.tensor(int(enough), device=s.accelerator.device)))
 
 
-def _evaluate(s: _Session) -> None:
+def _evaluate(s: _Session, val: Dataset) -> None:
     """AP on the validation data, of the averaged weights where there are; saves them when they are the best."""
     state, model = s.state, s.ema.model if s.ema else s.model
     began = time.monotonic()
     with s.report.paused():
-        metrics = evaluate(model, s.val, accelerator=s.accelerator, progress=False)
-    model.train(model is s.model)
+        shown = s.report.bar is not None
+        precision = s.config.train.precision
+        metrics = evaluate(model, val, accelerator=s.accelerator, precision=precision, progress=shown)
     if s.clock:
         s.clock.evaluation_seconds = time.monotonic() - began
-    masks = s.config.train.monitor != "box" and metrics.mask is not None
-    ap = (metrics.mask if masks else metrics.box)["ap"]
+    watched = metrics.box if s.config.train.monitor == "box" else metrics.mask or metrics.box
+    ap = watched["ap"]
     state.metrics = metrics.to_dict()
     if state.best is None or ap > state.best:
         state.best, state.best_step, state.stale = ap, state.step, 0

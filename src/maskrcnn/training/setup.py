@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import accelerate
@@ -12,16 +11,17 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 
-from maskrcnn.config import Config, TrainConfig
+from maskrcnn.config import Config, ModelConfig, TrainConfig
 from maskrcnn.data.open import open_dataset
 from maskrcnn.errors import ConfigError, DataError, TrainingError, WeightsError
-from maskrcnn.model.backbones import load_backbone
+from maskrcnn.model.backbones import load_backbone, preprocessing
+from maskrcnn.model.backbones.pretrained import read_state
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.structures import Dataset
 from maskrcnn.training.optim import scaled_rate, warmup_steps
 from maskrcnn.weights.load import find_checkpoint
-from maskrcnn.weights.native import read_model
+from maskrcnn.weights.native import is_checkpoint, read_model
 from maskrcnn.weights.remap import transfer
 
 
@@ -29,7 +29,7 @@ def open_data(train: Dataset | str | Path, val: Dataset | str | Path | None) -> 
     """The training and the validation part; a data set with splits `train` and `val` brings both.
 
     Raises:
-        DataError: no images, or classes in `val` that `train` does not know.
+        DataError: no images.
     """
     train = train if isinstance(train, Dataset) else open_dataset(train)
     val = val if isinstance(val, Dataset) or val is None else open_dataset(val)
@@ -41,26 +41,19 @@ def open_data(train: Dataset | str | Path, val: Dataset | str | Path | None) -> 
         train = train.split("train")
     if not len(train):
         raise DataError("no images to train on", path=train.name or None)
-    return train, None if val is None or not len(val) else align_classes(val, train)
+    return train, val if val else None
 
 
-def align_classes(dataset: Dataset, reference: Dataset) -> Dataset:
-    """`dataset` with the labels of `reference`, matched by class name. Raises `DataError` for a class it lacks."""
-    if dataset.classes == reference.classes:
-        return dataset
-    counts = dataset.class_counts()
-    used = [name for name, count in zip(dataset.classes, counts, strict=True) if count]
-    unknown = [name for name in used if name not in reference.classes]
-    if unknown:
+def check_classes(train: Dataset, val: Dataset) -> list[str]:
+    """A line on classes that only `val` has: evaluation matches by name. Raises `DataError` when none are in common."""
+    unknown = [name for name in val.classes if name not in train.classes]
+    if len(unknown) == len(val.classes):
         raise DataError(
-            f"class {unknown[0]!r} is not among those of the training data: {', '.join(reference.classes)}; "
-            "add training examples or rename it",
-            path=dataset.name or None,
+            f"no class in common with the training data: it has {', '.join(val.classes)}, the training data "
+            f"{', '.join(train.classes)}; rename the classes of one of them",
+            path=val.name or None,
         )
-    known = {name: label for label, name in enumerate(reference.classes)}
-    table = np.array([known.get(name, 0) for name in dataset.classes], np.int64)
-    records = [replace(record, labels=table[record.labels]) for record in dataset.records]
-    return replace(dataset, records=records, classes=reference.classes, category_ids=reference.category_ids)
+    return [f"warning: no training data for {', '.join(unknown)}: never found in the validation"] if unknown else []
 
 
 def resolve(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
@@ -100,12 +93,19 @@ def make_accelerator(options: TrainConfig, out: Path, device: str) -> accelerate
         torch.cuda.set_device(device)  # Accelerate takes the current device of a single process
     for tracker in options.trackers:
         _check_tracker(tracker)
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate launch
+    distributed = wanted > 1
+    # Accelerate joins processes without CUDA only when told that they are on CPUs.
+    on_cpu = kind == "cpu" or (kind == "auto" and not torch.cuda.is_available() and (distributed or not present["mps"]))
     AcceleratorState._reset_state(reset_partial_state=not distributed)  # an earlier run may have had another device
     # Precision is not Accelerate's: it would replace the model's `forward`, which then misleads copies of the model.
     accelerator = accelerate.Accelerator(
-        cpu=kind == "cpu", mixed_precision="no", log_with=list(options.trackers) or None, project_dir=out
+        cpu=on_cpu, mixed_precision="no", log_with=list(options.trackers) or None, project_dir=out
     )
+    if accelerator.num_processes != wanted:
+        raise TrainingError(
+            f"--device {device}: {wanted} processes were started but do not find each other; use --device cpu or cuda"
+        )
     parts = accelerator.num_processes * options.accumulate
     if options.batch_size % parts:
         raise ConfigError(
@@ -114,6 +114,14 @@ def make_accelerator(options: TrainConfig, out: Path, device: str) -> accelerate
             field="train.batch_size",
         )
     return accelerator
+
+
+def launch_notes() -> list[str]:
+    """A line where `accelerate launch --cpu --num_processes N` started one process, as it quietly does without MPI."""
+    started_by_accelerate = "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ
+    if started_by_accelerate and "WORLD_SIZE" not in os.environ:
+        return ["warning: accelerate launch --cpu has started one process; use torchrun --nproc_per_node N for more"]
+    return []
 
 
 def _check_tracker(name: str) -> None:
@@ -153,10 +161,10 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
     if weights is None:
         return model, "weights: random"
     path = newest_run(out) if str(weights) == "last" else Path(weights)
-    if path.is_file() and path.suffix in (".pth", ".pt", ".safetensors") and not (path.parent / "model.json").exists():
-        if path.suffix == ".safetensors" or not _is_detector(path):
-            load_backbone(model.backbone, path)
-            return model, f"weights: trunk from {path}, the rest random"
+    if path.is_file() and path.suffix in (".pth", ".pt", ".safetensors") and not is_checkpoint(path):
+        if not any(name.startswith(("roi_heads.", "rpn.")) for name in read_state(path)):
+            loaded = load_backbone(model.backbone, path)
+            return model, f"weights: random but for the trunk; {loaded}{_preprocessing_note(config.model)}"
         from maskrcnn.weights.torchvision import load_torchvision
 
         source = load_torchvision(path)
@@ -174,14 +182,15 @@ def newest_run(out: Path) -> Path:
     return max(headers, key=lambda path: path.stat().st_mtime).parents[2]
 
 
-def _is_detector(path: Path) -> bool:
-    """Whether a .pth holds a torchvision detector and not a bare trunk."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises a dozen kinds, from zip to unpickling errors
-        raise WeightsError(f"{path}: not a weight file that torch can read: {error}; copy it again") from error
-    content = content.get("model", content) if isinstance(content, dict) else {}
-    return any(str(name).startswith(("roi_heads.", "rpn.")) for name in content)
+def _preprocessing_note(config: ModelConfig) -> str:
+    """A warning where images are normalised otherwise than when the trunk was trained; else nothing."""
+    mean, std = preprocessing(config.backbone.name)
+    if (config.image_mean, config.image_std) == (mean, std):
+        return ""
+    return (
+        f"\n  warning: {config.backbone.name} was trained with model.image_mean {list(mean)} and model.image_std "
+        f"{list(std)}, not {list(config.image_mean)} and {list(config.image_std)}"
+    )
 
 
 def plan(

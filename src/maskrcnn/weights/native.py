@@ -15,7 +15,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 import maskrcnn
-from maskrcnn.config import Config
+from maskrcnn.config import Config, KeypointSchema
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.model.build import build_model
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors
@@ -103,11 +103,15 @@ def load_model(path: str | Path, **model_overrides: Any) -> tuple[MaskRCNN, Conf
     config = config.replace(**{f"model.{name}": value for name, value in model_overrides.items()})
     model = build_model(config.model, classes=header["classes"], category_ids=header["category_ids"], data=config.data)
     load_state(model, state, where=str(path))
+    model.keypoints = header["keypoints"]
     return model.eval(), config, header
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Tensor], Config, dict[str, Any]]:
-    """Tensors, config and header of a checkpoint, without building a network. Raises `WeightsError`."""
+    """Tensors, config and header of a checkpoint, without building a network. Raises `WeightsError`.
+
+    In the header `classes` and `category_ids` are tuples and `keypoints` a `KeypointSchema` or None.
+    """
     path = Path(path)
     folder = path.parent if path.suffix == ".safetensors" else current_folder(path)
     header_path = folder / HEADER
@@ -122,7 +126,10 @@ def read_model(path: str | Path) -> tuple[dict[str, Tensor], Config, dict[str, A
     try:
         config = Config.from_dict(header["config"])
         header["classes"], header["category_ids"] = tuple(header["classes"]), tuple(header["category_ids"])
-    except (KeyError, TypeError, ConfigError) as error:
+        if header["keypoints"]:
+            pairs = tuple((int(left), int(right)) for left, right in header["keypoints"]["flip_pairs"])
+            header["keypoints"] = KeypointSchema(tuple(header["keypoints"]["names"]), pairs)
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(f"{header_path}: entry missing or wrong: {error}; take another checkpoint") from error
     return read_tensors(path if path.suffix == ".safetensors" else folder / TENSORS), config, header
 

@@ -85,7 +85,9 @@ def from_torchvision(
     try:
         missing, unexpected = model.load_state_dict(ours, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"shapes differ from maskrcnn_resnet50_fpn: {str(error).splitlines()[-1].strip()}") from error
+        raise WeightsError(
+            f"shapes differ from maskrcnn_resnet50_fpn: {str(error).splitlines()[-1].strip()}"
+        ) from error
     if missing or unexpected:
         raise WeightsError(
             f"not a complete maskrcnn_resnet50_fpn: {len(missing)} tensors missing, {len(unexpected)} unknown, "
@@ -139,7 +141,9 @@ def _classes(rows: int, names: Sequence[str] | None) -> tuple[list[str], list[in
     ids = list(range(1, rows))
     if names is not None:
         if len(names) != len(ids):
-            raise WeightsError(f"the file has {len(ids)} classes besides the background, but {len(names)} names are given")
+            raise WeightsError(
+                f"the file has {len(ids)} classes besides the background, but {len(names)} names are given"
+            )
         return list(names), ids
     if rows == 91:
         from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights

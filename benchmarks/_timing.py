@@ -1,0 +1,113 @@
+"""Interleaved timing of two sides of one thing, and the table that shows it."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+
+Job = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: medians in milliseconds over `repeat` runs of each side."""
+
+    group: str
+    name: str
+    ours_ms: float
+    theirs_ms: float
+    ours_spread_ms: float
+    theirs_spread_ms: float
+    repeat: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster we are."""
+        return self.theirs_ms / self.ours_ms
+
+
+def compare(group: str, name: str, ours: Job, theirs: Job, *, repeat: int, device: torch.device) -> Row:
+    """Run ours, theirs, ours, theirs, ...: what else the machine does meets both alike. One run of each warms up."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    ours(), theirs()
+    gc.collect()
+    gc.disable()  # a collection would land in one of the two
+    try:
+        for _ in range(repeat):
+            for job, times in zip((ours, theirs), seconds, strict=True):
+                times.append(timed(job, device))
+    finally:
+        gc.enable()
+    a, b = ([1e3 * value for value in values] for values in seconds)
+    return Row(group, name, statistics.median(a), statistics.median(b), max(a) - min(a), max(b) - min(b), repeat)
+
+
+def timed(job: Job, device: torch.device) -> float:
+    """Seconds of one call; on CUDA from an idle device to an idle device, so that work still queued counts."""
+    synchronize(device)
+    start = time.perf_counter()
+    result = job()
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    del result  # freeing memory is not part of the call
+    return seconds
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "cpu": cpu_model(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def cpu_model() -> str:
+    """From /proc/cpuinfo where there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def show(rows: list[Row], about: dict[str, Any]) -> None:
+    table = Table(title="medians; above 1x we are faster")
+    for title in ("what", "part"):
+        table.add_column(title)
+    for title in ("ours ms", "torchvision ms", "ratio"):
+        table.add_column(title, justify="right")
+    for index, row in enumerate(rows):
+        last = index + 1 == len(rows) or rows[index + 1].group != row.group
+        cells = (f"{row.ours_ms:.2f} ±{row.ours_spread_ms / 2:.2f}", f"{row.theirs_ms:.2f} ±{row.theirs_spread_ms / 2:.2f}")
+        table.add_row(row.group, row.name, *cells, f"{row.ratio:.2f}x", end_section=last)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in about.items()), highlight=False)
+
+
+def write(path: Path, rows: list[Row], about: dict[str, Any]) -> None:
+    lines = [asdict(row) | {"ratio": row.ratio} for row in rows]
+    path.write_text(json.dumps({"machine": about, "rows": lines}, indent=1) + "\n")

@@ -1,0 +1,301 @@
+"""Records in, padded `Batch`es out, decoded in worker processes.
+
+What is loaded in which order is a pure function of (seed, epoch), and each image's augmentation of (seed, epoch,
+index): the number of workers and of ranks, and where a run was interrupted, change nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import data as torch_data
+
+from maskrcnn.config import DataConfig
+from maskrcnn.data.buckets import Group, Plan, evaluation_order, plan_shapes, sample_key, training_order
+from maskrcnn.data.sample import load_image
+from maskrcnn.data.transforms import Objects, augment, place, place_image
+from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
+from maskrcnn.structures import Batch, Dataset, Record, Targets
+
+MAX_BROKEN = 0.1  # part of the images that may be unreadable before training stops
+
+
+class Loader:
+    """Batches of a data set for one rank.
+
+    Args:
+        dataset: the images; every rank is given the same.
+        data: sizes, augmentation, buckets, worker processes.
+        batch_size: training: images an optimiser step, over all ranks and micro-batches together; else images a batch.
+        seed: of order, augmentation and `Targets.keys`.
+        training: augment, shuffle, and fill the last batch; else every image exactly once as it is.
+        accumulate: micro-batches a step; all of one step have the same padded shape on all ranks.
+        rank, world_size: this process and how many there are.
+        with_targets: False leaves `Batch.targets` None.
+        pin_memory: None: where there is CUDA.
+
+    Attributes:
+        plan: the padded shapes.
+        skipped: path -> reason of images that could not be read. Training takes another image in its place; otherwise
+            the batch is one image smaller.
+
+    Raises:
+        DataError: nothing to load, or some images have masks and others none.
+        ConfigError: the batch cannot be shared out evenly.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        data: DataConfig,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        training: bool = False,
+        accumulate: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        with_targets: bool = True,
+        pin_memory: bool | None = None,
+    ) -> None:
+        if not len(dataset):
+            raise DataError("the data set has no images", path=dataset.name or None)
+        if training and batch_size % (accumulate * world_size):
+            raise ConfigError(
+                f"{batch_size} images a step cannot be shared out over {accumulate} micro-batches on {world_size} "
+                f"processes; give a multiple of {accumulate * world_size}",
+                field="train.batch_size",
+            )
+        self.plan = plan_shapes(dataset.records, data)
+        self.skipped: dict[str, str] = {}
+        self._data, self._batch_size, self._seed, self._training = data, batch_size, seed, training
+        self._accumulate, self._rank, self._world_size = accumulate, rank, world_size
+        self._images = len(dataset)
+        self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self._source = _Source(dataset, data, self.plan, training, with_targets)
+        self._jobs: list[_Job] = []
+
+    def __len__(self) -> int:
+        """Optimiser steps an epoch when training, else batches of this rank."""
+        if self._training:
+            return -(-self._images // self._batch_size)
+        return len(evaluation_order(self.plan, self._batch_size)[self._rank :: self._world_size])
+
+    def steps(self, epoch: int, start_step: int = 0) -> Iterator[list[Batch]]:
+        """This rank's `accumulate` micro-batches for each optimiser step of an epoch.
+
+        From `start_step` on; what comes before is not loaded. An image that cannot be read is replaced.
+
+        Raises:
+            DataError: more than a tenth of the images cannot be read.
+        """
+        groups = training_order(self.plan, self._batch_size, self._seed, epoch)[start_step:]
+        loaded = self._load([job for group in groups for job in self._micro_batches(group, epoch)])
+        for _ in groups:
+            step = [next(loaded) for _ in range(self._accumulate)]
+            yield [batch for batch in step if batch is not None]
+
+    def batches(self) -> Iterator[Batch]:
+        """This rank's part of all images, not augmented, each once; the ranks may have different numbers of batches.
+
+        Raises:
+            DataError: more than a tenth of the images cannot be read.
+        """
+        groups = evaluation_order(self.plan, self._batch_size)[self._rank :: self._world_size]
+        for batch in self._load([self._job(group, 0) for group in groups]):
+            if batch is not None:
+                yield batch
+
+    def _micro_batches(self, group: Group, epoch: int) -> list[_Job]:
+        """Accumulation cuts the global batch first, ranks cut the pieces: all ranks together see what one would."""
+        side = self._batch_size // (self._accumulate * self._world_size)
+        starts = [(turn * self._world_size + self._rank) * side for turn in range(self._accumulate)]
+        pieces = [replace(group, records=group.records[start : start + side]) for start in starts]
+        return [self._job(piece, epoch) for piece in pieces]
+
+    def _job(self, group: Group, epoch: int) -> _Job:
+        return _Job(group, tuple(sample_key(self._seed, epoch, index) for index in group.records))
+
+    def _load(self, jobs: list[_Job]) -> Iterator[Batch | None]:
+        self._jobs[:] = jobs
+        for loaded in self._workers:
+            for path, reason in loaded.skipped.items():
+                self._skip(path, reason)
+            if loaded.error is not None:
+                raise loaded.error
+            yield loaded.batch
+
+    def _skip(self, path: str, reason: str) -> None:
+        if path in self.skipped:
+            return
+        self.skipped[path] = reason
+        if len(self.skipped) > MAX_BROKEN * self._images:
+            raise DataError(
+                f"{len(self.skipped)} of {self._images} images cannot be used, more than one in ten; the last one: "
+                f"{reason}; mend or remove them",
+                path=path,
+            )
+        instead = "another image takes its place" if self._training else "left out"
+        warnings.warn(f"{path}: {reason}: {instead} ({len(self.skipped)} so far)", stacklevel=4)
+
+    @cached_property
+    def _workers(self) -> torch_data.DataLoader:
+        """Made on first use; the processes then live as long as the loader."""
+        return torch_data.DataLoader(
+            self._source,
+            batch_size=None,
+            sampler=self._jobs,  # any iterable of what __getitem__ takes
+            num_workers=self._data.workers,
+            persistent_workers=self._data.workers > 0,
+            pin_memory=self._pin_memory,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # the loader's own, or every epoch would advance the global one
+        )
+
+
+class _Job(NamedTuple):
+    """One micro-batch to load, and each record's source of random numbers."""
+
+    group: Group
+    keys: tuple[int, ...]
+
+
+class _Loaded(NamedTuple):
+    """What a worker sends back. An error travels as a value: torch would rebuild it from its text alone."""
+
+    batch: Batch | None
+    skipped: dict[str, str]
+    error: MaskRCNNError | None = None
+
+
+class _Sample(NamedTuple):
+    image: Tensor
+    objects: Objects | None
+    record: Record
+    key: int
+
+
+class _Source(torch_data.Dataset):
+    """Runs in the workers: `_Job` -> `_Loaded`."""
+
+    def __init__(self, dataset: Dataset, data: DataConfig, plan: Plan, training: bool, with_targets: bool) -> None:
+        self.records, self.data, self.plan = dataset.records, data, plan
+        self.training, self.with_targets = training, with_targets
+        self.points = len(dataset.keypoints.names) if dataset.keypoints else None
+        self.flip_pairs = dataset.keypoints.flip_pairs if dataset.keypoints else ()
+        self.mask_size = data.mask_size if with_targets and _have_masks(dataset) else 0
+
+    def __getitem__(self, job: _Job) -> _Loaded:
+        skipped: dict[str, str] = {}
+        samples = []
+        for index, key in zip(job.group.records, job.keys, strict=True):
+            try:
+                sample = self._readable(index, key, job.group.count, skipped)
+            except MaskRCNNError as error:
+                return _Loaded(None, skipped, error)
+            if sample is not None:
+                samples.append(sample)
+        return _Loaded(self._collate(samples, job.group) if samples else None, skipped)
+
+    def _readable(self, index: int, key: int, count: int, skipped: dict[str, str]) -> _Sample | None:
+        """The sample, or in training the next one of the same bucket that can be read and has no more objects."""
+        first = index
+        while True:
+            record = self.records[index]
+            try:
+                return self._sample(record, key, self.plan.sizes[self.plan.size_of[index]])
+            except DataError as error:
+                skipped[str(record.path)] = error.message
+            if not self.training:
+                return None
+            index = self._next(index, count)
+            if index == first:
+                raise DataError("neither this image nor one like it can be read", path=record.path)
+
+    def _next(self, index: int, count: int) -> int:
+        bucket = self.plan.size_of[index]
+        while True:
+            index = (index + 1) % len(self.records)
+            if self.plan.size_of[index] == bucket and self.plan.objects[index] <= count:
+                return index
+
+    def _sample(self, record: Record, key: int, canvas: tuple[int, int]) -> _Sample:
+        """The canvas is the record's own, not the batch's: whom it shares a batch with does not change an image."""
+        image = load_image(record.path)
+        if tuple(image.shape[-2:]) != record.size:
+            raise DataError(
+                f"image is {image.shape[-1]} x {image.shape[-2]}, but its annotations are for "
+                f"{record.width} x {record.height}; mend one of them",
+                path=record.path,
+                image=record.image_id,
+            )
+        if not self.with_targets:
+            return _Sample(place_image(image, place(record.size, self.data), self.data), None, record, key)
+        chances = key if self.training else None
+        image, objects = augment(image, record, self.data, chances, canvas, flip_pairs=self.flip_pairs)
+        return _Sample(image, objects, record, key)
+
+    def _collate(self, samples: Sequence[_Sample], group: Group) -> Batch:
+        images = torch.zeros((len(samples), 3, *group.size), dtype=samples[0].image.dtype)
+        sizes = torch.zeros((len(samples), 2), dtype=torch.int64)
+        for b, sample in enumerate(samples):
+            height, width = sample.image.shape[-2:]
+            images[b, :, :height, :width] = sample.image
+            sizes[b, 0], sizes[b, 1] = height, width
+        return Batch(
+            images=images,
+            sizes=sizes,
+            targets=self._targets(samples, group.count) if self.with_targets else None,
+            image_ids=tuple(sample.record.image_id for sample in samples),
+            paths=tuple(str(sample.record.path) for sample in samples),
+            original_sizes=tuple(sample.record.size for sample in samples),
+        )
+
+    def _targets(self, samples: Sequence[_Sample], count: int) -> Targets:
+        """Padded to `count` objects."""
+        batch, cells = len(samples), self.mask_size
+        targets = Targets(
+            boxes=torch.zeros((batch, count, 4)),
+            labels=torch.zeros((batch, count), dtype=torch.int64),
+            masks=torch.zeros((batch, count, cells, cells), dtype=torch.uint8),
+            valid=torch.zeros((batch, count), dtype=torch.bool),
+            crowd=torch.zeros((batch, count), dtype=torch.bool),
+            keys=torch.tensor([sample.key for sample in samples], dtype=torch.int64),
+            keypoints=None if self.points is None else torch.zeros((batch, count, self.points, 3)),
+        )
+        for b, (_, objects, _, _) in enumerate(samples):
+            if not objects:  # None, or no object
+                continue
+            n = len(objects)
+            crowd = torch.from_numpy(objects.crowd)
+            targets.boxes[b, :n] = torch.from_numpy(objects.boxes)
+            targets.labels[b, :n] = torch.from_numpy(objects.labels)
+            targets.crowd[b, :n], targets.valid[b, :n] = crowd, ~crowd
+            if cells:
+                targets.masks[b, :n] = torch.from_numpy(objects.masks)
+            if targets.keypoints is not None and objects.keypoints is not None:
+                targets.keypoints[b, :n] = torch.from_numpy(objects.keypoints)
+        return targets
+
+
+def _unchanged(loaded: Any) -> Any:
+    return loaded
+
+
+def _have_masks(dataset: Dataset) -> bool:
+    """Raises `DataError` where only some of the images have masks."""
+    bare = [record for record in dataset.records if len(record) and not record.masks]
+    masked = any(record.masks for record in dataset.records)
+    if masked and bare:
+        raise DataError(
+            f"{len(bare)} of {len(dataset)} images have boxes without masks, the others have masks; leave one kind out",
+            path=bare[0].path,
+            image=bare[0].image_id,
+        )
+    return masked

@@ -1,0 +1,199 @@
+"""COCO's numbers: a data set's truth and a list of results in, `Metrics` out. Original frame; no network here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from hotcoco import COCO, COCOeval
+
+from maskrcnn.ops.masks import mask_to_rle
+from maskrcnn.structures import Dataset
+
+# name: (precision or recall, IoU threshold index or all, area range index, detections an image index)
+_ALL = slice(None)
+_NUMBERS: dict[str, tuple[str, int | slice, int, int]] = {
+    "ap": ("precision", _ALL, 0, 2),
+    "ap50": ("precision", 0, 0, 2),
+    "ap75": ("precision", 5, 0, 2),
+    "ap_small": ("precision", _ALL, 1, 2),
+    "ap_medium": ("precision", _ALL, 2, 2),
+    "ap_large": ("precision", _ALL, 3, 2),
+    "ar_1": ("recall", _ALL, 0, 0),
+    "ar_10": ("recall", _ALL, 0, 1),
+    "ar_100": ("recall", _ALL, 0, 2),
+    "ar_small": ("recall", _ALL, 1, 2),
+    "ar_medium": ("recall", _ALL, 2, 2),
+    "ar_large": ("recall", _ALL, 3, 2),
+}
+NUMBERS = tuple(_NUMBERS)
+"""COCO's 12 numbers, in pycocotools' order."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an evaluation found. AP and AR lie in 0..1; -1 where there is no true object to find, as in pycocotools.
+
+    Attributes:
+        box: the 12 numbers of `NUMBERS`; `ap_all` and `ar_all` too, at `max_detections`, when that is more than 100.
+        mask: the same for masks; None without a mask head or without true masks.
+        per_class: class name -> {"box": AP, "mask": AP}.
+        speed: `images_per_second`, and seconds by part: `load`, `model`, `masks`, `score`.
+        images: images evaluated.
+        objects: true objects in them, crowds left out.
+        max_detections: most detections that the model gives an image.
+        keypoint, boundary: None.
+    """
+
+    box: dict[str, float]
+    mask: dict[str, float] | None
+    per_class: dict[str, dict[str, float]]
+    speed: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    objects: int = 0
+    max_detections: int = 100
+    keypoint: None = None
+    boundary: None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Metrics:
+        """The inverse of `to_dict`; names of later versions are passed over."""
+        known = {f.name for f in fields(Metrics)}
+        return Metrics(**{name: value for name, value in data.items() if name in known})
+
+    def __str__(self) -> str:
+        lines = [f"{self.images} images, {self.objects} objects"]
+        columns = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100"]
+        columns += ["ap_all"] if "ap_all" in self.box else []
+        titles = ["AP", "AP50", "AP75", "small", "medium", "large", "AR100", f"AP@{self.max_detections}"]
+        rows = [("box", self.box)] + ([("mask", self.mask)] if self.mask else [])
+        lines.append("      " + "".join(f"{title:>8}" for title, _ in zip(titles, columns, strict=False)))
+        lines += [f"{kind:6}" + "".join(f"{_shown(numbers[name]):>8}" for name in columns) for kind, numbers in rows]
+        if len(self.per_class) > 1:
+            lines += _class_lines(self.per_class)
+        if self.speed:
+            parts = ", ".join(f"{name} {value:.1f} s" for name, value in self.speed.items() if "per" not in name)
+            lines.append(f"{self.speed['images_per_second']:.1f} images/s ({parts})")
+        return "\n".join(lines)
+
+
+def _shown(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"
+
+
+def _class_lines(per_class: dict[str, dict[str, float]], most: int = 20) -> list[str]:
+    width = max(len(name) for name in list(per_class)[:most])
+    kinds = list(next(iter(per_class.values())))
+    lines = [f"{'class':{width}}" + "".join(f"{kind + ' AP':>10}" for kind in kinds)]
+    for name, values in list(per_class.items())[:most]:
+        lines.append(f"{name:{width}}" + "".join(f"{_shown(values[kind]):>10}" for kind in kinds))
+    return lines + ([f"and {len(per_class) - most} more classes"] if len(per_class) > most else [])
+
+
+class GroundTruth:
+    """The truth of a data set as hotcoco wants it. Making it reads every mask once; keep it for the next evaluation.
+
+    Attributes:
+        coco: images, categories and annotations, with the data set's own ids.
+        classes: category id -> class name.
+        has_masks: whether the objects have masks.
+        image_ids: of all images.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.classes = dict(zip(dataset.category_ids, dataset.classes, strict=True))
+        self.has_masks = any(record.masks for record in dataset.records)
+        self.image_ids = [record.image_id for record in dataset.records]
+        self._objects = {record.image_id: int((~record.crowd).sum()) for record in dataset.records}
+        category_ids = np.array(dataset.category_ids, np.int64)
+        boxes = _joined([record.boxes for record in dataset.records], (0, 4))
+        columns: dict[str, Any] = {
+            "image_ids": np.repeat(self.image_ids, [len(record) for record in dataset.records]).astype(np.int64),
+            "category_ids": category_ids[_joined([record.labels for record in dataset.records], 0).astype(np.int64)],
+            "boxes": np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),  # x, y, width, height
+            "area": _joined([record.areas for record in dataset.records], 0),
+            "iscrowd": _joined([record.crowd for record in dataset.records], 0).astype(bool),
+        }
+        if self.has_masks:
+            columns["segmentation"] = [
+                mask_to_rle(mask, record.size) for record in dataset.records for mask in record.masks
+            ]
+        images = [{"id": record.image_id, "height": record.height, "width": record.width} for record in dataset.records]
+        categories = [{"id": number, "name": name} for number, name in self.classes.items()]
+        # No annotation ids: hotcoco counts from 1, and COCO's matching takes the id 0 for "unmatched".
+        self.coco = COCO.from_arrays(images, categories, **columns)
+
+    def objects(self, image_ids: Collection[int]) -> int:
+        """True objects in these images, crowds left out."""
+        return sum(self._objects[image_id] for image_id in image_ids)
+
+
+def _joined(parts: Sequence[np.ndarray], empty: int | tuple[int, int]) -> np.ndarray:
+    return np.concatenate([np.zeros(empty), *parts])  # float64
+
+
+def measure(
+    truth: GroundTruth,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    image_ids: Sequence[int] | None = None,
+    masks: bool = True,
+    max_detections: int = 100,
+) -> Metrics:
+    """COCO's numbers of a list of results.
+
+    Args:
+        truth: what there is to find.
+        results: COCO results: `image_id`, `category_id`, `score`, `bbox` (x, y, width, height) and, with `masks`,
+            `segmentation` (RLE), all in the ids of the data set.
+        image_ids: the images that count; None: all.
+        masks: measure masks too, when the truth has them.
+        max_detections: most detections an image; beyond 100, `ap_all` and `ar_all` are measured there as well.
+    """
+    image_ids = truth.image_ids if image_ids is None else image_ids
+    box, box_classes = _score(truth, results, "bbox", image_ids, max_detections)
+    per_class = {name: {"box": ap} for name, ap in box_classes.items()}
+    mask = None
+    if masks and truth.has_masks:
+        mask, mask_classes = _score(truth, results, "segm", image_ids, max_detections)
+        for name, ap in mask_classes.items():
+            per_class[name]["mask"] = ap
+    return Metrics(box, mask, per_class, {}, len(image_ids), truth.objects(image_ids), max_detections)
+
+
+def _score(
+    truth: GroundTruth, results: Sequence[Mapping[str, Any]], kind: str, image_ids: Sequence[int], max_detections: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The numbers, and AP by class name. `kind` is "bbox" or "segm"."""
+    if not image_ids:  # an empty list means "all" to hotcoco
+        return dict.fromkeys(NUMBERS, -1.0), dict.fromkeys(truth.classes.values(), -1.0)
+    # Only the one geometry: given both, COCO would sort masks into small, medium and large by the area of their box.
+    geometry = "bbox" if kind == "bbox" else "segmentation"
+    names = ("image_id", "category_id", "score", geometry)
+    evaluation = COCOeval(truth.coco, truth.coco.load_res([{name: r[name] for name in names} for r in results]), kind)
+    evaluation.params.img_ids = sorted(image_ids)
+    evaluation.params.max_dets = [1, 10, 100] + ([max_detections] if max_detections > 100 else [])
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # precision (T, R, K, A, M), recall (T, K, A, M): IoU threshold, recall level, class, area, detections an image
+    found: dict[str, Any] = evaluation.eval or {}
+    tables: dict[str, np.ndarray] = {"precision": found["precision"], "recall": found["recall"]}
+    wanted = dict(_NUMBERS)
+    if max_detections > 100:
+        wanted |= {"ap_all": ("precision", _ALL, 0, 3), "ar_all": ("recall", _ALL, 0, 3)}
+    numbers = {name: _mean(tables[table][iou, ..., area, count]) for name, (table, iou, area, count) in wanted.items()}
+    category_ids = sorted(truth.classes)  # hotcoco's order of the class axis
+    by_class = {truth.classes[c]: _mean(tables["precision"][:, :, k, 0, 2]) for k, c in enumerate(category_ids)}
+    return numbers, {name: by_class[name] for name in truth.classes.values()}
+
+
+def _mean(table: np.ndarray) -> float:
+    """Mean of what is defined (> -1); -1 when nothing is."""
+    defined = table[table > -1]
+    return float(defined.mean()) if defined.size else -1.0

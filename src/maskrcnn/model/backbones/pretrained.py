@@ -1,0 +1,94 @@
+"""ImageNet weight files of trunks: names of other projects -> ours. Loaded without running pickled code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from maskrcnn.errors import WeightsError
+
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation (RGB, 0..255) that a trunk's published weights were trained with."""
+    return ((127.0,) * 3, (128.0,) * 3) if name == "efficientnet_lite0" else IMAGENET
+
+
+def load_backbone(module: nn.Module, path: str | Path) -> str:
+    """Load ImageNet weights into a trunk, in place. Returns a line that says what was loaded and left out.
+
+    Understands torchvision's ResNet, ResNeXt and MobileNetV2 files (also MobileNetV2 with flat names
+    `features.N.conv.M`), EfficientNet-Lite0 (`_conv_stem.weight`, ...), as .pth, .pt or .safetensors.
+
+    Raises:
+        WeightsError: unreadable file, or tensors missing or of another shape.
+    """
+    state = _rename(read_state(Path(path)))
+    own = module.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise WeightsError(
+            f"{path}: not weights of this trunk ({type(module).__name__}): {len(missing)} of {len(own)} tensors are "
+            f"missing, first {missing[0]!r}; choose the matching model.backbone.name",
+            missing=missing,
+            unexpected=[name for name in state if name not in own],
+        )
+    for name, value in own.items():
+        if name in state and state[name].shape != value.shape:
+            raise WeightsError(
+                f"{path}: {name!r} has shape {tuple(state[name].shape)}, this trunk needs {tuple(value.shape)}; "
+                "choose the matching model.backbone.name"
+            )
+    module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    dropped = sorted({name.split(".")[0] for name in state if name not in own and "num_batches" not in name})
+    return f"trunk weights: {len(own)} tensors from {path}" + (f", left out: {', '.join(dropped)}" if dropped else "")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file. Raises `WeightsError` saying what is wrong with it."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    head = path.read_bytes()[:200] if path.stat().st_size < 1 << 16 else path.open("rb").read(200)
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
+    if head.lstrip()[:1] == b"<":
+        raise WeightsError(f"{path}: a web page, not weights; download the file itself")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"{path}: truncated or not a weight file ({type(error).__name__}); fetch it again"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path}: holds no table of tensors; save model.state_dict()")
+    return state
+
+
+def _rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    if "_conv_stem.weight" in state:
+        return {re.sub(r"(^|\.)_", r"\1", name): value for name, value in state.items()}
+    if "features.1.conv.3.weight" in state:
+        return {_nest(name): value for name, value in state.items()}
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _nest(name: str) -> str:
+    """`features.N.conv.M` (convolution, norm, activation in one list) -> torchvision's nested groups of three."""
+    found = re.fullmatch(r"features\.(\d+)\.conv\.(\d+)\.(.*)", name)
+    if not found:
+        return name
+    block, index, rest = int(found[1]), int(found[2]), found[3]
+    groups = 1 if block == 1 else 2  # conv-norm-activation groups before the final, linear convolution
+    if index < 3 * groups:
+        return f"features.{block}.conv.{index // 3}.{index % 3}.{rest}"
+    return f"features.{block}.conv.{groups + index - 3 * groups}.{rest}"

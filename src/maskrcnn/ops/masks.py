@@ -1,0 +1,217 @@
+"""Masks of one object between annotation, box-local crop and pixels. Memory follows the boxes, never the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import hotcoco.mask as coco_mask
+import numpy as np
+from PIL import Image
+
+from maskrcnn.errors import DataError
+from maskrcnn.ops.rle import (
+    counts_of,
+    decode_rle,
+    decode_window,
+    encode_mask,
+    polygons_to_rle,
+    rle_area,
+    rle_to_polygons,
+    window_to_rle,
+)
+from maskrcnn.structures import RLE, Mask, MaskFile, Polygons
+
+__all__ = [
+    "crop_masks",
+    "decode_rle",
+    "encode_mask",
+    "load_mask_file",
+    "mask_to_rle",
+    "paste_masks",
+    "polygons_to_rle",
+    "rle_area",
+    "rle_to_polygons",
+    "roi_masks_to_rle",
+]
+
+MOST_SAMPLES = 4  # per cell and axis when a crop shrinks its object: 112 cells then resolve 448 pixels
+
+
+def mask_to_rle(mask: Mask, size: tuple[int, int]) -> dict:
+    """Any annotation mask -> RLE of the full frame `size` (height, width)."""
+    if isinstance(mask, Polygons):
+        return polygons_to_rle(mask.rings, size)
+    if isinstance(mask, RLE):
+        return {"size": list(mask.size), "counts": mask.counts}
+    return encode_mask(load_mask_file(mask))
+
+
+def load_mask_file(mask: MaskFile) -> np.ndarray:
+    """(H, W) bool. Raises `DataError` where the file cannot be read."""
+    try:
+        with Image.open(mask.path) as image:
+            pixels = np.asarray(image)
+    except FileNotFoundError:
+        raise DataError("the mask file is missing", path=mask.path) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"the mask file cannot be read ({error}); write it again", path=mask.path) from error
+    pixels = pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=-1)
+    return pixels > 0 if mask.value is None else pixels == mask.value
+
+
+def crop_masks(
+    masks: Sequence[Mask],
+    boxes: np.ndarray,
+    to_original: np.ndarray,
+    cells: int,
+    size: tuple[int, int],
+    visible: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Each object's mask inside its own box.
+
+    Args:
+        masks: N masks, original frame.
+        boxes: (N, 4) float, input frame.
+        to_original: (2, 3) float64, input x, y, 1 -> original x, y.
+        cells: S, cells per side.
+        size: (height, width) of the original.
+        visible: (height, width) of the content in the input frame; cells whose centre lies outside are 0.
+
+    Returns:
+        (N, S, S) uint8 0..255: 255 where the cell is inside the object.
+    """
+    crops = np.zeros((len(masks), cells, cells), np.uint8)
+    linear = np.linalg.inv(to_original[:, :2])
+    for crop, mask, box in zip(crops, masks, np.asarray(boxes, np.float64), strict=True):
+        corner, side = box[:2], np.maximum(box[2:] - box[:2], 1e-6)
+        if isinstance(mask, Polygons):
+            scale = cells / side
+            rings = [((ring - to_original[:, 2]) @ linear.T - corner) * scale for ring in mask.rings]
+            crop[:] = coco_mask.decode(polygons_to_rle(rings, (cells, cells)))
+            crop *= 255
+        else:
+            _sample_bitmap(crop, mask, corner, side, to_original, size)
+        if visible is not None:
+            _clear_outside(crop, corner, side, visible)
+    return crops
+
+
+def _sample_bitmap(
+    crop: np.ndarray,
+    mask: RLE | MaskFile,
+    corner: np.ndarray,
+    side: np.ndarray,
+    to_original: np.ndarray,
+    size: tuple[int, int],
+) -> None:
+    """Fraction of each cell that is inside, from pixels at the source's own resolution."""
+    cells, (height, width) = len(crop), size
+    # Enough samples that none is further than a pixel from the next, up to a bound.
+    pixels_per_cell = np.abs(to_original[:, :2]) @ side / cells
+    samples = int(np.clip(np.ceil(pixels_per_cell.max()), 1, MOST_SAMPLES))
+    steps = (np.arange(cells * samples) + 0.5) / (cells * samples)
+    x, y = corner[0] + steps * side[0], corner[1] + steps * side[1]
+    if to_original[0, 1] == 0 and to_original[1, 0] == 0:  # no rotation: rows and columns are independent
+        source_x = (to_original[0, 0] * x + to_original[0, 2])[None, :]
+        source_y = (to_original[1, 1] * y + to_original[1, 2])[:, None]
+    else:
+        source_x = to_original[0, 0] * x[None, :] + to_original[0, 1] * y[:, None] + to_original[0, 2]
+        source_y = to_original[1, 0] * x[None, :] + to_original[1, 1] * y[:, None] + to_original[1, 2]
+    column, row = np.floor(source_x).astype(np.int64), np.floor(source_y).astype(np.int64)
+    left, right = max(int(column.min()), 0), min(int(column.max()) + 1, width)
+    top, bottom = max(int(row.min()), 0), min(int(row.max()) + 1, height)
+    if left >= right or top >= bottom:
+        return
+    if isinstance(mask, RLE):
+        window = decode_window({"size": mask.size, "counts": mask.counts}, top, left, bottom, right)
+    else:
+        window = load_mask_file(mask)[top:bottom, left:right]
+    known = (column >= left) & (column < right) & (row >= top) & (row < bottom)
+    inside = window[np.clip(row - top, 0, bottom - top - 1), np.clip(column - left, 0, right - left - 1)] & known
+    if samples == 1:
+        crop[:] = inside * np.uint8(255)
+        return
+    counts = inside.reshape(cells, samples, cells, samples).sum(axis=(1, 3), dtype=np.uint16)
+    crop[:] = counts * 255 // (samples * samples)
+
+
+def _clear_outside(crop: np.ndarray, corner: np.ndarray, side: np.ndarray, visible: tuple[int, int]) -> None:
+    centres = (np.arange(len(crop)) + 0.5) / len(crop)
+    x, y = corner[0] + centres * side[0], corner[1] + centres * side[1]
+    crop[(y < 0) | (y > visible[0])] = 0
+    crop[:, (x < 0) | (x > visible[1])] = 0
+
+
+# ---------------------------------------------------------------- from the roi frame to pixels
+
+
+def roi_masks_to_rle(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float = 0.5, paste: str = "exact"
+) -> list[dict]:
+    """Predicted masks -> RLE, one after the other, each resized only inside its box.
+
+    Args:
+        probabilities: (N, M, M) float32, roi frame.
+        boxes: (N, 4) float32, original frame.
+        size: (height, width) of the image.
+        threshold: a pixel is inside from this probability on.
+        paste: "exact" or "torchvision", see `MaskHeadConfig.paste`.
+    """
+    empty = counts_of(np.array([size[0] * size[1]]), size)
+    results = []
+    for probability, box in zip(probabilities, boxes, strict=True):
+        window, top, left = _paste(probability, box, size, paste)
+        inside = window >= threshold
+        results.append(window_to_rle(inside, top, left, size) if inside.any() else dict(empty))
+    return results
+
+
+def paste_masks(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], paste: str = "exact"
+) -> np.ndarray:
+    """Predicted masks as full-size probabilities (N, H, W) float32: for a few masks, and for comparisons."""
+    full = np.zeros((len(boxes), *size), np.float32)
+    for out, probability, box in zip(full, probabilities, boxes, strict=True):
+        window, top, left = _paste(probability, box, size, paste)
+        out[top : top + window.shape[0], left : left + window.shape[1]] = window
+    return full
+
+
+def _paste(probability: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: str) -> tuple[np.ndarray, int, int]:
+    """The pixels around one box: probabilities (h, w) and where their top left corner lies."""
+    cells = len(probability)
+    padded = np.pad(np.asarray(probability, np.float32), 1)
+    x0, y0, x1, y1 = np.asarray(box, np.float32)
+    if paste == "torchvision":
+        # Padding by a cell moves the box out by as much; whole pixels, both ends included.
+        grow = np.float32((cells + 2) / cells)
+        centre_x, centre_y = (x1 + x0) * np.float32(0.5), (y1 + y0) * np.float32(0.5)
+        half_x, half_y = (x1 - x0) * np.float32(0.5) * grow, (y1 - y0) * np.float32(0.5) * grow
+        left, top = int(centre_x - half_x), int(centre_y - half_y)
+        width = max(int(centre_x + half_x) - left + 1, 1)
+        height = max(int(centre_y + half_y) - top + 1, 1)
+        column = (np.arange(width) + 0.5) * (cells + 2) / width - 0.5  # index into the padded mask
+        row = (np.arange(height) + 0.5) * (cells + 2) / height - 0.5
+        column, row = np.clip(column, 0, cells + 1), np.clip(row, 0, cells + 1)
+        keep_x = slice(max(-left, 0), max(min(size[1] - left, width), 0))
+        keep_y = slice(max(-top, 0), max(min(size[0] - top, height), 0))
+        return _bilinear(padded, row[keep_y], column[keep_x]), max(top, 0), max(left, 0)
+    width, height = max(float(x1 - x0), 1e-6), max(float(y1 - y0), 1e-6)
+    # Beyond half a cell outside the box the padded mask is 0 (grid_sample with zero padding).
+    left, right = int(np.floor(x0 - width / cells)), int(np.ceil(x1 + width / cells))
+    top, bottom = int(np.floor(y0 - height / cells)), int(np.ceil(y1 + height / cells))
+    left, right, top, bottom = max(left, 0), min(right, size[1]), max(top, 0), min(bottom, size[0])
+    column = (np.arange(left, max(right, left)) + 0.5 - x0) / width * cells + 0.5
+    row = (np.arange(top, max(bottom, top)) + 0.5 - y0) / height * cells + 0.5
+    return _bilinear(padded, np.clip(row, 0, cells + 1), np.clip(column, 0, cells + 1)), top, left
+
+
+def _bilinear(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Values (S, S) read at fractional row (h,) and column (w,) indices in [0, S - 1] -> (h, w)."""
+    last = len(values) - 1
+    low = np.minimum(row.astype(np.int64), last - 1)
+    part = (row - low).astype(np.float32)[:, None]
+    rows = values[low] * (1 - part) + values[low + 1] * part  # (h, S)
+    low = np.minimum(column.astype(np.int64), last - 1)
+    part = (column - low).astype(np.float32)
+    return rows[:, low] * (1 - part) + rows[:, low + 1] * part

@@ -1,0 +1,258 @@
+"""Images of any kind in, `Instances` in their original frame out. Evaluation goes through here too."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskrcnn.config import DataConfig
+from maskrcnn.data.sample import pad_to, resize_image, resized_size, to_image_tensor
+from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.model.build import fused_copy
+from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.sources import list_sources
+from maskrcnn.structures import Detections, Instances
+from maskrcnn.weights.load import load_weights
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One image on its way to the network.
+
+    Attributes:
+        content: (3, h, w) the resized image, not padded yet.
+        size: (height, width), original frame.
+        path: the file, when there is one.
+    """
+
+    content: Tensor
+    size: tuple[int, int]
+    path: str | None = None
+
+
+class Predictor:
+    """A model made ready for prediction.
+
+    Attributes:
+        model: a copy with norms folded into convolutions; the model given stays as it was.
+        device: where it runs.
+        precision: "float32" or "bf16".
+        skipped: messages of the files that `stream` could not read.
+    """
+
+    def __init__(self, model: MaskRCNN, device: str | torch.device = "auto", precision: Precision = "auto") -> None:
+        """Args:
+            model: the network with its classes and preprocessing.
+            device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+            precision: "auto" is bf16 on CUDA and float32 elsewhere.
+
+        Raises:
+            ConfigError: a device that is not there, an unknown precision.
+        """
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.model = fused_copy(model).to(self.device)
+        self.skipped: list[str] = []
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: str | torch.device = "auto", precision: Precision = "auto", **overrides: Any
+    ) -> Predictor:
+        """From a run folder (its best checkpoint, else its last), a checkpoint folder, or another framework's file.
+
+        Args:
+            overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
+
+        Raises:
+            WeightsError: nothing there, or nothing that we can read.
+        """
+        return cls(load_weights(path, **overrides), device, precision)
+
+    def __call__(self, image: Any, score_threshold: float = 0.05) -> Instances:
+        """The objects in one image.
+
+        Args:
+            image: a path, an array (H, W, 3) uint8 RGB, a PIL image, or a tensor (3, H, W) uint8.
+            score_threshold: weaker instances are left out. The model's own `box.score_threshold` comes first.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        return self.batch([image], score_threshold)[0]
+
+    def batch(self, images: Sequence[Any], score_threshold: float = 0.05, batch_size: int = 8) -> list[Instances]:
+        """The objects in each of several images of any size: exactly what each gives alone.
+
+        Every image is padded to its own size and no further; those with the same padded size share a forward pass of
+        at most `batch_size`.
+        """
+        return self.predict_prepared([self.prepare(image) for image in images], score_threshold, batch_size)
+
+    def stream(self, sources: Any, batch_size: int = 8, score_threshold: float = 0.05) -> Iterator[Instances]:
+        """The objects in every image of `sources`, in order, decoding ahead while the network works.
+
+        A file that cannot be read is skipped with a warning and noted in `skipped`.
+
+        Args:
+            sources: files, folders, patterns, arrays, or an iterable of them; see `list_sources`.
+            batch_size: images that go through the network together.
+            score_threshold: weaker instances are left out.
+
+        Raises:
+            DataError: at once, when there is nothing at a path.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"{batch_size} must be at least 1", field="batch_size")
+        return self._stream(list_sources(sources), batch_size, score_threshold)
+
+    def _stream(self, items: Iterable[Any], batch_size: int, score_threshold: float) -> Iterator[Instances]:
+        self.skipped = []
+        prepared = self._readable(prepare_ahead(self.prepare, items, workers=2, ahead=2 * batch_size))
+        while chunk := list(itertools.islice(prepared, batch_size)):
+            yield from self.predict_prepared(chunk, score_threshold, batch_size)
+
+    def _readable(self, ahead: Iterable[Future[Prepared]]) -> Iterator[Prepared]:
+        for future in ahead:
+            try:
+                yield future.result()
+            except DataError as error:
+                self.skipped.append(str(error))
+                warnings.warn(f"{error}; skipped, {len(self.skipped)} so far", stacklevel=4)
+
+    def prepare(self, image: Any) -> Prepared:
+        """Read and resize one image, on the CPU; may run in a thread. Raises `DataError`."""
+        tensor = to_image_tensor(image)
+        size = (tensor.shape[-2], tensor.shape[-1])
+        content = resize_image(tensor, resized_size(*size, self.model.data), self.model.data.interpolation)
+        return Prepared(content, size, str(image) if isinstance(image, (str, Path)) else None)
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score_threshold: float = 0.05, batch_size: int = 8
+    ) -> list[Instances]:
+        """What `batch` does after reading: same-size images together, answers in the order of the images."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            size = (image.content.shape[-2], image.content.shape[-1])
+            groups.setdefault(padded_size(*size, self.model.data), []).append(index)
+        found: dict[int, Instances] = {}
+        for padded, indices in groups.items():
+            for start in range(0, len(indices), batch_size):
+                chunk = indices[start : start + batch_size]
+                answers = self._forward([images[i] for i in chunk], padded, score_threshold)
+                found.update(zip(chunk, answers, strict=True))
+        return [found[index] for index in range(len(images))]
+
+    def _forward(self, images: Sequence[Prepared], padded: tuple[int, int], threshold: float) -> list[Instances]:
+        try:
+            detections = self.raw(
+                torch.stack([pad_to(image.content, padded) for image in images]),
+                torch.tensor([tuple(image.content.shape[-2:]) for image in images]),
+            ).to("cpu")
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+            detections = None  # retry outside of the handler, which still holds the failed pass's tensors
+        if detections is None:
+            torch.cuda.empty_cache()
+            half = len(images) // 2
+            return [i for part in (images[:half], images[half:]) for i in self._forward(part, padded, threshold)]
+        return [self._instances(detections, row, image, threshold) for row, image in enumerate(images)]
+
+    @torch.inference_mode()
+    def raw(self, images: Tensor, sizes: Tensor) -> Detections:
+        """The network alone: padded input frame in and out, on the model's device.
+
+        Args:
+            images: (B, 3, H, W) resized and padded, content at the top left.
+            sizes: (B, 2) int64, (height, width) of the content.
+        """
+        bf16 = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+            return self.model(images.to(self.device), sizes.to(self.device))
+
+    def _instances(self, detections: Detections, row: int, image: Prepared, threshold: float) -> Instances:
+        """One row of the padded answer, input frame -> original frame."""
+        model, (height, width) = self.model, image.size
+        keep = detections.valid[row] & (detections.scores[row] >= threshold)
+        scale = torch.tensor([width / image.content.shape[-1], height / image.content.shape[-2]])
+        boxes = detections.boxes[row][keep].float() * scale.repeat(2)
+        boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
+        keypoints = None
+        if detections.keypoints is not None:
+            keypoints = detections.keypoints[row][keep].float() * torch.cat([scale, torch.ones(1)])
+        return Instances(
+            boxes=boxes.numpy(),
+            scores=detections.scores[row][keep].float().numpy(),
+            labels=detections.labels[row][keep].numpy(),
+            classes=model.classes,
+            size=image.size,
+            roi_masks=None if detections.masks is None else detections.masks[row][keep].float().numpy(),
+            category_ids=model.category_ids,
+            mask_threshold=model.config.mask.threshold if model.config.mask else 0.5,
+            paste=model.config.mask.paste if model.config.mask else "exact",
+            keypoints=None if keypoints is None else np.asarray(keypoints),
+            path=image.path,
+        )
+
+
+def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
+    """(H, W) of the input tensor for a content of (height, width): whole multiples, or the common square."""
+    multiple = data.pad_multiple
+    if data.resize == "square":
+        height = width = data.max_size
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def prepare_ahead(
+    prepare: Callable[[Any], Prepared], items: Iterable[Any], *, workers: int, ahead: int
+) -> Iterator[Future[Prepared]]:
+    """Run `prepare` on the items in threads, at most `ahead` of the consumer, in order.
+
+    Threads, not processes: decoding and resizing let go of the interpreter, and tensors need no copy.
+    """
+    items = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(prepare, item) for item in itertools.islice(items, ahead))
+        try:
+            while waiting:
+                future = waiting.popleft()
+                waiting.extend(pool.submit(prepare, item) for item in itertools.islice(items, 1))
+                yield future
+        finally:  # the consumer stopped early
+            for future in waiting:
+                future.cancel()
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device meant by "auto", "cpu", "cuda", "cuda:1" or "mps". Raises `ConfigError` when it is not there."""
+    kind, _, index = str(name).partition(":")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    if kind not in present or not (index == "" or index.isdecimal()):
+        raise ConfigError(f"unknown device {str(name)!r}; use auto, cpu, cuda, cuda:1 or mps", field="device")
+    if not present[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
+        raise ConfigError(f"{name} is not available on this machine; use auto or cpu", field="device")
+    return torch.device(str(name))
+
+
+def choose_precision(name: str, device: torch.device) -> Literal["float32", "bf16"]:
+    """ "auto" -> bf16 on CUDA that has it, float32 elsewhere. Raises `ConfigError` for another name."""
+    if name not in ("auto", "float32", "bf16"):
+        raise ConfigError(f"{name!r} is not one of auto, float32, bf16", field="precision")
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return "bf16" if name == "bf16" else "float32"

@@ -1,0 +1,276 @@
+"""Instances or truth on their image, as (H, W, 3) uint8 RGB in the original frame. Drawn by supervision, without OpenCV."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from maskrcnn.data.sample import to_image_tensor
+from maskrcnn.errors import DataError
+from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
+from maskrcnn.structures import Dataset, Instances, Record
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
+
+# Neighbours differ in hue and in lightness; the first eight are told apart by colour-blind people too (Okabe and Ito).
+COLORS = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#8c6bff", "#7fd13b", "#e6194b",
+    "#46d7d7", "#a0522d", "#f58fd0", "#3c5aff", "#c8b400", "#00b35c", "#b34dd9", "#ff8f66", "#4f9d9d", "#9aa400",
+)  # fmt: skip
+
+ColorBy = Literal["auto", "class", "instance"]
+
+
+def draw_instances(
+    instances: Instances,
+    image: Any = None,
+    *,
+    masks: bool = True,
+    boxes: bool = True,
+    labels: bool = True,
+    color_by: ColorBy = "auto",
+    opacity: float = 0.5,
+    scale: int = 1,
+) -> np.ndarray:
+    """The image with masks, boxes and "name 0.93" on it; the best instance lies on top.
+
+    Args:
+        instances: original frame.
+        image: array (H, W, 3) uint8 RGB, PIL image, tensor or path; None: read `instances.path`.
+        masks, boxes, labels: what to draw.
+        color_by: "class": a class has one colour in all images; "instance": each its own; "auto": by instance when
+            there is only one class.
+        opacity: of the masks, 0..1.
+        scale: enlarge the image this many times first, so that thumbnails have room for the names.
+
+    Raises:
+        DataError: no image, or one of another size.
+    """
+    names = [f"{name} {score:.2f}" for name, score in zip(instances.names, instances.scores, strict=True)]
+    return _draw(instances, image, names if labels else None, masks, boxes, color_by, opacity, scale)
+
+
+def draw_truth(
+    record: Record,
+    dataset: Dataset,
+    image: Any = None,
+    *,
+    masks: bool = True,
+    boxes: bool = True,
+    labels: bool = True,
+    color_by: ColorBy = "auto",
+    opacity: float = 0.5,
+    scale: int = 1,
+) -> np.ndarray:
+    """What the annotations say, drawn as `draw_instances` does; regions to ignore are marked "(crowd)".
+
+    Raises:
+        DataError: the image cannot be read, or is of another size than annotated.
+    """
+    truth = Instances(
+        boxes=record.boxes,
+        scores=np.ones(len(record), np.float32),
+        labels=record.labels,
+        classes=dataset.classes,
+        size=record.size,
+        category_ids=dataset.category_ids,
+        path=str(record.path),
+        _rle=[mask_to_rle(mask, record.size) for mask in record.masks] if record.masks else None,
+    )
+    names = [name + " (crowd)" * bool(crowd) for name, crowd in zip(truth.names, record.crowd, strict=True)]
+    return _draw(truth, image, names if labels else None, masks, boxes, color_by, opacity, scale)
+
+
+def side_by_side(
+    truth: np.ndarray, prediction: np.ndarray, titles: tuple[str, str] = ("truth", "prediction")
+) -> np.ndarray:
+    """Two drawings of one image next to each other, a title above each: (H + title, 2W + gap, 3) uint8."""
+    return grid([_titled(truth, titles[0]), _titled(prediction, titles[1])], columns=2)
+
+
+def grid(images: Sequence[np.ndarray], columns: int, gap: int = 8) -> np.ndarray:
+    """Drawings of any size in rows of `columns`, each centred in a cell of the largest, on white."""
+    if not images:
+        return np.full((1, 1, 3), 255, np.uint8)
+    columns = max(1, min(columns, len(images)))
+    rows = -(-len(images) // columns)
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        top = index // columns * (height + gap) + (height - image.shape[0]) // 2
+        left = index % columns * (width + gap) + (width - image.shape[1]) // 2
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def to_supervision(instances: Instances) -> Any:
+    """The same as `supervision.Detections`: boxes, scores, class ids, `data["class_name"]`, and masks as the compact
+    kind, which is box-local too."""
+    sv = _supervision()
+    return sv.Detections(
+        xyxy=instances.boxes.astype(np.float32).reshape(-1, 4),
+        confidence=instances.scores.astype(np.float32),
+        class_id=instances.labels.astype(int),
+        mask=_compact_mask(instances.rle, instances.size) if _has_masks(instances) else None,
+        data={"class_name": np.array(instances.names, dtype=str)},
+    )
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _draw(
+    instances: Instances,
+    image: Any,
+    names: list[str] | None,
+    masks: bool,
+    boxes: bool,
+    color_by: ColorBy,
+    opacity: float,
+    scale: int,
+) -> np.ndarray:
+    if color_by not in ("auto", "class", "instance"):
+        raise ValueError(f"color_by {color_by!r} is not one of auto, class, instance")
+    pixels = _pixels(instances, image)
+    if scale > 1:
+        instances, pixels = _enlarged(instances, scale), pixels.repeat(scale, 0).repeat(scale, 1)
+    if not len(instances):
+        return pixels
+    sv = _supervision()
+    by_instance = color_by == "instance" or (color_by == "auto" and len(instances.classes) == 1)
+    colors = (np.arange(len(instances)) if by_instance else instances.labels) % len(COLORS)
+    # Best last, so that it lies on top; and supervision wants BGR.
+    colors, scene = colors[::-1], np.ascontiguousarray(pixels[:, :, ::-1])
+    detections = to_supervision(instances if masks else replace(instances, roi_masks=None, _rle=None))[::-1]
+    palette = sv.ColorPalette.from_hex(list(COLORS))
+    line = _line_width(instances.size)
+    if detections.mask is not None:
+        scene = sv.MaskAnnotator(palette, opacity=opacity).annotate(scene, detections, colors)
+        _outline(scene, detections.mask, [palette.by_idx(int(color)).as_bgr() for color in colors], line)
+    detections.mask = None
+    detections.xyxy = np.minimum(detections.xyxy, np.array(instances.size[::-1] * 2, np.float32) - 1)
+    if boxes:
+        scene = sv.BoxAnnotator(palette, thickness=line).annotate(scene, detections, colors)
+    if names is not None:
+        size = _font_size(instances.size)
+        padding = max(1, size // 4)
+        annotator = sv.RichLabelAnnotator(
+            palette,
+            text_color=sv.ColorPalette.from_hex([_readable_on(color) for color in COLORS]),
+            font_path=_font_path(),
+            font_size=size,
+            text_padding=padding,
+        )
+        detections.xyxy = _with_room_above(detections.xyxy, names[::-1], instances.size, annotator.font, padding)
+        scene = annotator.annotate(scene, detections, names[::-1], colors)
+    return np.ascontiguousarray(scene[:, :, ::-1])
+
+
+def _pixels(instances: Instances, image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, a copy."""
+    if image is None and instances.path is None:
+        raise DataError("these instances come from no file; give the image to draw on")
+    pixels = to_image_tensor(Path(str(instances.path)) if image is None else image).permute(1, 2, 0).numpy()
+    if pixels.shape[:2] != tuple(instances.size):
+        (height, width), (expected_height, expected_width) = pixels.shape[:2], instances.size
+        raise DataError(
+            f"image is {width} x {height} pixels but the instances are of one of {expected_width} x {expected_height}; "
+            "give the image they were found in",
+            path=instances.path,
+        )
+    return np.array(pixels, order="C")
+
+
+def _enlarged(instances: Instances, scale: int) -> Instances:
+    """The same in an image `scale` times as large, mask pixels included."""
+    rles = None
+    if _has_masks(instances):
+        rles = [encode_mask(decode_rle(rle).repeat(scale, 0).repeat(scale, 1)) for rle in instances.rle]
+    height, width = instances.size
+    return replace(
+        instances, boxes=instances.boxes * scale, size=(height * scale, width * scale), roi_masks=None, _rle=rles
+    )
+
+
+def _outline(scene: np.ndarray, masks: Any, colors: Sequence[tuple[int, ...]], width: int) -> None:
+    """Draw the inner border of each mask, in place. Box-local; supervision's PolygonAnnotator takes 0.2 s an object."""
+    for index in range(len(masks)):
+        left, top = masks.offsets[index]
+        inside = masks.crop(index)
+        inner = np.pad(inside, 1)
+        for _ in range(width):  # peel off a layer of pixels
+            inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+        height, breadth = inside.shape
+        scene[top : top + height, left : left + breadth][inside & ~inner[1:-1, 1:-1]] = colors[index]
+
+
+def _has_masks(instances: Instances) -> bool:
+    return instances.roi_masks is not None or instances._rle is not None
+
+
+def _compact_mask(rles: Sequence[dict], size: tuple[int, int]) -> Any:
+    from hotcoco import mask
+    from supervision.detection.compact_mask import CompactMask
+
+    # The box of the pixels, not of the instance: a mask may reach a pixel beyond.
+    boxes = np.array([mask.to_bbox(rle) for rle in rles], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2] - 1  # supervision counts the last pixel in
+    return CompactMask.from_coco_rle(rles, boxes, size)
+
+
+def _with_room_above(
+    boxes: np.ndarray, names: list[str], size: tuple[int, int], font: ImageFont.FreeTypeFont, padding: int
+) -> np.ndarray:
+    """The boxes, moved so that the label above the top left corner lies inside the image."""
+    ends = np.array([font.getbbox(name)[2:] for name in names]) + 2 * padding + 1  # (N, 2) width, height of the labels
+    corners = np.maximum(np.minimum(boxes[:, :2], [size[1], size[0]] - ends * [1, 0]), ends * [0, 1])
+    return np.concatenate([corners, np.maximum(boxes[:, 2:], corners)], axis=1).clip(min=0)
+
+
+def _line_width(size: tuple[int, int]) -> int:
+    return max(1, round(min(size) / 300))
+
+
+def _font_size(size: tuple[int, int]) -> int:
+    return int(np.clip(round(min(size) / 40), 9, 60))
+
+
+def _readable_on(color: str) -> str:
+    """Black or white, whichever stands out from this background (luma weights of Rec. 601)."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def _titled(image: np.ndarray, title: str) -> np.ndarray:
+    """The image under a white strip with a title."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = max(12, _font_size((image.shape[0], image.shape[1])))
+    strip: Image.Image = Image.new("RGB", (image.shape[1], 2 * size), "white")
+    font = ImageFont.truetype(_font_path(), size)
+    ImageDraw.Draw(strip).text((image.shape[1] / 2, size), title, fill="black", font=font, anchor="mm")
+    return np.concatenate([np.asarray(strip), image])
+
+
+@cache
+def _supervision() -> ModuleType:
+    with warnings.catch_warnings():  # it recommends OpenCV, which we do without
+        warnings.simplefilter("ignore")
+        import supervision
+    return supervision
+
+
+@cache
+def _font_path() -> str:
+    """DejaVu Sans, which matplotlib (a dependency of supervision) carries: Latin, Greek, Cyrillic and more."""
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")

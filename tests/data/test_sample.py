@@ -1,0 +1,208 @@
+"""Decoding and resizing: one function for all callers, equal to Pillow and torchvision where they are the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from maskrcnn.config import DataConfig
+from maskrcnn.data.sample import load_image, pad_to, resize_image, resized_size, to_image_tensor
+from maskrcnn.errors import DataError
+
+
+def picture(height: int = 24, width: int = 40, seed: int = 0) -> np.ndarray:
+    """Smooth colours, so that JPEG and interpolation keep them."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([255 * y / height, 255 * x / width, 128 + 100 * np.sin((x + seed) / 5)], -1).astype(np.uint8)
+
+
+def test_load_image_gives_rgb_planes(tmp_path: Path):
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png")
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 24, 40)
+    assert (image.permute(1, 2, 0).numpy() == array).all()
+
+
+def test_large_images_are_converted_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    monkeypatch.setattr("maskrcnn.data.sample._STRIP_PIXELS", 7 * 40)  # 24 rows: the last strip is shorter
+    assert (load_image(tmp_path / "a.png").permute(1, 2, 0).numpy() == array).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_obeyed(tmp_path: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture()).save(tmp_path / "a.png", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    assert (load_image(tmp_path / "a.png").permute(1, 2, 0).numpy() == expected).all()
+
+
+def test_every_pixel_format_becomes_rgb(tmp_path: Path):
+    array = picture()
+    grey = array[:, :, 0]
+    wide = grey.astype(np.uint16) * 257
+    forms = {
+        "grey.png": (Image.fromarray(grey), grey),
+        "wide.png": (Image.fromarray(wide), grey),
+        "wide.tif": (Image.fromarray(wide), grey),
+        "integer.tif": (Image.fromarray(wide.astype(np.int32)), grey),
+        "float.tif": (Image.fromarray((grey / 255).astype(np.float32)), grey),
+        "bits.png": (Image.fromarray(grey > 100), (grey > 100) * np.uint8(255)),
+        "alpha.png": (Image.fromarray(np.dstack([array, grey])), array),
+        "grey_alpha.png": (Image.fromarray(np.dstack([grey, grey])), grey),
+        "palette.gif": (Image.fromarray(grey), grey),
+    }
+    for name, (image, expected) in forms.items():
+        image.save(tmp_path / name)
+        expected = np.broadcast_to(expected.reshape(24, 40, -1), (24, 40, 3))
+        assert (load_image(tmp_path / name).permute(1, 2, 0).numpy() == expected).all(), name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "image file not found; check the path in the annotations"),
+        (lambda path: path.mkdir(), "is a folder, not an image file"),
+        (lambda path: path.write_bytes(b""), "file is empty; replace or remove it"),
+        (lambda path: path.write_text("hello"), "file is not an image that Pillow can read"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path: Path, make, message: str):
+    path = tmp_path / "a.jpg"
+    make(path)
+    with pytest.raises(DataError, match=message) as caught:
+        load_image(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_truncated_file_is_named(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-20_000])
+    with pytest.raises(DataError, match=r"truncated or damaged|not an image") as caught:
+        load_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_large_images_open_and_bombs_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pillow's own limit is lowered so that the test needs no large file."""
+    path = tmp_path / "a.png"
+    Image.fromarray(picture(200, 200)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    assert load_image(path).shape == (3, 200, 200)
+    assert Image.MAX_IMAGE_PIXELS == 10_000
+    monkeypatch.setattr("maskrcnn.data.sample.MAX_PIXELS", 30_000)
+    with pytest.raises(DataError, match=r"200 x 200 pixels, more than the limit .* cut it into tiles"):
+        load_image(path)
+
+
+def test_all_forms_of_an_image_are_the_same_tensor(tmp_path: Path):
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    planes = torch.from_numpy(array).permute(2, 0, 1)
+    forms = {
+        "path": tmp_path / "a.png",
+        "text": str(tmp_path / "a.png"),
+        "pil": Image.fromarray(array),
+        "array": array,
+        "mirrored twice": array[:, ::-1][:, ::-1],
+        "rgba": np.dstack([array, array[:, :, 0]]),
+        "float": array.astype(np.float32) / 255,
+        "uint16": array.astype(np.uint16) * 257,
+        "tensor": planes,
+        "float tensor": planes / 255,
+    }
+    for name, form in forms.items():
+        image = to_image_tensor(form)
+        assert image.dtype == torch.uint8, name
+        assert torch.equal(image, planes), name
+
+
+def test_to_image_tensor_does_not_share_memory():
+    array = picture()
+    image = to_image_tensor(array)
+    array[:] = 0
+    assert image.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), r"image array has shape \(3, 8, 8\); give \(H, W, 3\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"shape \(0, 8, 3\)"),
+        (np.full((8, 8, 3), 255.0), "float image has values from 255 to 255; give floats in 0..1"),
+        (np.full((8, 8, 3), np.nan), "float image has values from nan"),
+        (np.zeros((8, 8, 3), np.int64), "numbers of type int64"),
+        (torch.zeros(8, 8, 3), r"image tensor has shape \(8, 8, 3\); give \(3, H, W\)"),
+        (7, "cannot take int for an image"),
+    ],
+)
+def test_what_is_no_image_in_memory_is_named(image, message: str):
+    with pytest.raises(DataError, match=message):
+        to_image_tensor(image)
+
+
+def test_resized_size_by_hand():
+    short = DataConfig(min_size=800, max_size=1333)
+    assert resized_size(480, 640, short) == (800, 1067)
+    assert resized_size(640, 480, short) == (1067, 800)
+    assert resized_size(100, 1000, short) == (133, 1333)
+    assert resized_size(1, 5000, short) == (1, 1333)
+    square = DataConfig(resize="square", max_size=1024)
+    assert resized_size(480, 640, square) == (768, 1024)
+    assert resized_size(2048, 512, square) == (1024, 256)
+
+
+@pytest.mark.parametrize(("min_size", "max_size"), [(800, 1333), (640, 640), (333, 1000)])
+def test_floor_rounding_is_torchvisions(min_size: int, max_size: int):
+    data = DataConfig(min_size=min_size, max_size=max_size, size_rounding="floor")
+    for height, width in np.random.default_rng(0).integers(100, 3000, (1000, 2)).tolist():
+        factor = min(min_size / min(height, width), max_size / max(height, width))
+        resized = F.interpolate(  # as _resize_image_and_masks calls it; "meta" computes the shape alone
+            torch.empty(1, 1, height, width, device="meta"), scale_factor=factor, recompute_scale_factor=True
+        )
+        assert resized_size(height, width, data) == tuple(resized.shape[-2:])
+
+
+def test_bilinear_is_torchvisions_model_transform():
+    data = DataConfig(min_size=64, max_size=100, size_rounding="floor", interpolation="bilinear")
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    reference = GeneralizedRCNNTransform(64, 100, mean.tolist(), std.tolist())
+    generator = np.random.default_rng(0)
+    for height, width in generator.integers(20, 300, (40, 2)).tolist():
+        image = torch.from_numpy(generator.integers(0, 256, (3, height, width), np.uint8))
+        expected, _ = reference([image / 255])
+        size = resized_size(height, width, data)
+        assert expected.image_sizes == [size]
+        resized = resize_image(image, size, "bilinear")
+        assert resized.dtype == torch.float32
+        normalised = (resized / 255 - mean[:, None, None]) / std[:, None, None]
+        assert torch.allclose(normalised, expected.tensors[0, :, : size[0], : size[1]], atol=1e-3)
+
+
+def test_antialias_is_pillows_bilinear():
+    image = picture(120, 90)
+    for size in [(60, 50), (33, 91), (240, 180), (13, 7)]:
+        ours = resize_image(to_image_tensor(image), size, "antialias").permute(1, 2, 0).numpy()
+        pillow = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+        assert np.abs(ours.astype(int) - pillow).max() <= 1
+
+
+def test_pad_to_keeps_the_content_top_left():
+    padded = pad_to(torch.ones(3, 5, 7, dtype=torch.uint8), (32, 64))
+    assert padded.shape == (3, 32, 64)
+    assert padded[:, :5, :7].all()
+    assert padded.sum() == 3 * 5 * 7
+    with pytest.raises(ValueError, match="40 x 7 does not fit into 32 x 64"):
+        pad_to(torch.ones(3, 40, 7), (32, 64))

