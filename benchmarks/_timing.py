@@ -101,8 +101,9 @@ def show(rows: list[Row], about: dict[str, Any]) -> None:
         table.add_column(title, justify="right")
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1].group != row.group
-        cells = (f"{row.ours_ms:.2f} ±{row.ours_spread_ms / 2:.2f}", f"{row.theirs_ms:.2f} ±{row.theirs_spread_ms / 2:.2f}")
-        table.add_row(row.group, row.name, *cells, f"{row.ratio:.2f}x", end_section=last)
+        ours = f"{row.ours_ms:.2f} ±{row.ours_spread_ms / 2:.2f}"
+        theirs = f"{row.theirs_ms:.2f} ±{row.theirs_spread_ms / 2:.2f}"
+        table.add_row(row.group, row.name, ours, theirs, f"{row.ratio:.2f}x", end_section=last)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in about.items()), highlight=False)

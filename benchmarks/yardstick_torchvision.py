@@ -166,7 +166,8 @@ def train(model: MaskRCNN, dataset: Dataset, options: argparse.Namespace) -> dic
         loss.backward()
         optimizer.step()
         if step % 20 == 0:
-            shown = " ".join(f"{name.removeprefix('loss_')} {float(value.detach()):.3f}" for name, value in losses.items())
+            parts = {name.removeprefix("loss_"): float(value.detach()) for name, value in losses.items()}
+            shown = " ".join(f"{name} {value:.3f}" for name, value in parts.items())
             print(f"step {step} {elapsed:4.0%} loss {float(loss.detach()):.3f} ({shown})", file=sys.stderr, flush=True)
         step += 1
         batch = next(batches)

@@ -454,7 +454,9 @@ PRESETS = {
     "x50-fpn": lambda: _resnet("resnext50_32x4d"),
     "x101-fpn": lambda: _resnet("resnext101_32x8d"),
     "small": lambda: _small("mobilenet_v2"),
-    "small-efficientnet": lambda: _small("efficientnet_lite0"),
+    "small-efficientnet": lambda: _small("efficientnet_lite0").replace(
+        **{"model.image_mean": (127.0,) * 3, "model.image_std": (128.0,) * 3}
+    ),
     "shapes": _shapes,
     "torchvision-r50-fpn": _torchvision,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskrcnn.errors import DataError
 from maskrcnn.evaluation.coco import NUMBERS, GroundTruth, Metrics, measure
 from maskrcnn.structures import RLE, Dataset, Polygons, Record
 
@@ -234,3 +236,12 @@ def test_metrics_survive_json_and_print() -> None:
     assert again == metrics
     assert str(metrics).splitlines()[0].startswith("2 images")
     assert all(word in str(metrics) for word in ("box", "mask", "AP50", "cat", "owl"))
+
+
+def test_a_mask_of_another_size_than_its_image() -> None:
+    dataset = random_dataset(0, (1,))
+    record = replace(dataset[0], masks=(RLE((10, 20), b"0"),), annotation_ids=np.array([77]))
+    with pytest.raises(
+        DataError, match=r"0\.jpg, image 1000, annotation 77: mask is 20 x 10 pixels but its image 200 x"
+    ):
+        GroundTruth(Dataset([record], dataset.classes, dataset.category_ids))

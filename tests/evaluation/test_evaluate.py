@@ -132,7 +132,10 @@ def test_nothing_to_evaluate(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pets\.json: no images to evaluate"):
         evaluate(model, dataset[:0], device="cpu", progress=False)  # type: ignore[arg-type]
     (tmp_path / "0.png").unlink()
-    with pytest.warns(UserWarning), pytest.raises(DataError, match="none of the 1 images can be read"):
+    with (
+        pytest.warns(UserWarning, match="image file not found"),
+        pytest.raises(DataError, match="none of the 1 images can be read"),
+    ):
         evaluate(model, dataset, device="cpu", progress=False)  # type: ignore[arg-type]
     with pytest.raises(WeightsError, match="no such file or folder"):
         evaluate(tmp_path / "run", dataset, progress=False)
@@ -174,9 +177,9 @@ def test_shares_of_several_processes_add_up(tmp_path: Path, monkeypatch: pytest.
     expected = evaluate(Oracle(("cat", "dog")), dataset, device="cpu", progress=False)  # type: ignore[arg-type]
     handed: list[tuple] = []
 
-    def gathered(results, image_ids, seconds):  # noqa: ANN001, ANN202
+    def gathered(results, image_ids, seconds):
         handed.append((results, image_ids))
-        return sum((r for r, _ in handed), []), sum((i for _, i in handed), []), seconds
+        return [r for part, _ in handed for r in part], [i for _, part in handed for i in part], seconds
 
     monkeypatch.setattr(room, "_gathered", gathered)
     monkeypatch.setattr(room, "_broadcast", lambda value: value)
@@ -201,7 +204,8 @@ folder = Path(sys.argv[1])
 if accelerator.is_main_process:
     make_dataset(folder)
 accelerator.wait_for_everyone()
-metrics = evaluate(Oracle(("cat", "dog")), make_dataset(folder / str(accelerator.process_index)), accelerator=accelerator)
+dataset = make_dataset(folder / str(accelerator.process_index))
+metrics = evaluate(Oracle(("cat", "dog")), dataset, accelerator=accelerator)
 (folder / f"metrics{accelerator.process_index}.json").write_text(json.dumps(metrics.to_dict()))
 accelerator.end_training()
 """

@@ -165,7 +165,7 @@ def test_stream_keeps_order_and_skips_broken_files(tmp_path: Path) -> None:
 def test_stream_reads_ahead_but_not_everything() -> None:
     asked = []
 
-    def camera():  # noqa: ANN202
+    def camera():
         for index in range(1000):
             asked.append(index)
             yield photo(32, 40)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import mask_to_rle
-from maskrcnn.structures import Dataset
+from maskrcnn.structures import Dataset, Record
 
 # name: (precision or recall, IoU threshold index or all, area range index, detections an image index)
 _ALL = slice(None)
@@ -104,6 +105,9 @@ class GroundTruth:
         classes: category id -> class name.
         has_masks: whether the objects have masks.
         image_ids: of all images.
+
+    Raises:
+        DataError: a mask that cannot be read, or of another size than its image.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -111,31 +115,43 @@ class GroundTruth:
         self.has_masks = any(record.masks for record in dataset.records)
         self.image_ids = [record.image_id for record in dataset.records]
         self._objects = {record.image_id: int((~record.crowd).sum()) for record in dataset.records}
-        category_ids = np.array(dataset.category_ids, np.int64)
-        boxes = _joined([record.boxes for record in dataset.records], (0, 4))
-        columns: dict[str, Any] = {
-            "image_ids": np.repeat(self.image_ids, [len(record) for record in dataset.records]).astype(np.int64),
-            "category_ids": category_ids[_joined([record.labels for record in dataset.records], 0).astype(np.int64)],
-            "boxes": np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),  # x, y, width, height
-            "area": _joined([record.areas for record in dataset.records], 0),
-            "iscrowd": _joined([record.crowd for record in dataset.records], 0).astype(bool),
-        }
-        if self.has_masks:
-            columns["segmentation"] = [
-                mask_to_rle(mask, record.size) for record in dataset.records for mask in record.masks
-            ]
+        annotations = [annotation for record in dataset.records for annotation in _annotations(record, dataset)]
+        for number, annotation in enumerate(annotations, start=1):
+            annotation["id"] = number  # not the file's: COCO's matching takes the id 0 for "unmatched"
         images = [{"id": record.image_id, "height": record.height, "width": record.width} for record in dataset.records]
         categories = [{"id": number, "name": name} for number, name in self.classes.items()]
-        # No annotation ids: hotcoco counts from 1, and COCO's matching takes the id 0 for "unmatched".
-        self.coco = COCO.from_arrays(images, categories, **columns)
+        self.coco = COCO({"images": images, "annotations": annotations, "categories": categories})
 
     def objects(self, image_ids: Collection[int]) -> int:
         """True objects in these images, crowds left out."""
         return sum(self._objects[image_id] for image_id in image_ids)
 
 
-def _joined(parts: Sequence[np.ndarray], empty: int | tuple[int, int]) -> np.ndarray:
-    return np.concatenate([np.zeros(empty), *parts])  # float64
+def _annotations(record: Record, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """COCO annotations of one image. Raises `DataError` for a mask of another size than the image."""
+    boxes = record.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]  # x, y, width, height
+    for index, box in enumerate(boxes.tolist()):
+        annotation = {
+            "image_id": record.image_id,
+            "category_id": dataset.category_ids[record.labels[index]],
+            "bbox": box,
+            "area": float(record.areas[index]),
+            "iscrowd": int(record.crowd[index]),
+        }
+        if record.masks:
+            rle = mask_to_rle(record.masks[index], record.size)
+            if tuple(rle["size"]) != record.size:
+                raise DataError(
+                    f"mask is {rle['size'][1]} x {rle['size'][0]} pixels but its image {record.width} x "
+                    f"{record.height}; mend or remove the annotation",
+                    path=record.path,
+                    image=record.image_id,
+                    annotation=int(record.annotation_ids[index]),
+                )
+            # Text as in the results: hotcoco 1.0 finds no overlap between bytes and text.
+            annotation["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+        yield annotation
 
 
 def measure(
@@ -151,7 +167,7 @@ def measure(
     Args:
         truth: what there is to find.
         results: COCO results: `image_id`, `category_id`, `score`, `bbox` (x, y, width, height) and, with `masks`,
-            `segmentation` (RLE), all in the ids of the data set.
+            `segmentation` (RLE with `counts` as text), as `to_coco` makes them; all in the ids of the data set.
         image_ids: the images that count; None: all.
         masks: measure masks too, when the truth has them.
         max_detections: most detections an image; beyond 100, `ap_all` and `ar_all` are measured there as well.

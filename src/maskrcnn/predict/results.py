@@ -1,4 +1,4 @@
-"""`Instances` -> files: overlays, COCO JSON, mask PNGs. Everything in the original frame; every file whole or not there."""
+"""`Instances` -> files: overlays, COCO JSON, mask PNGs. Original frame; a file is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
 
 
 def index_mask(instances: Instances) -> np.ndarray:
-    """(H, W) uint8, or uint16 from 256 instances on: 0 is background, i + 1 instance i; the higher score lies on top."""
+    """(H, W) uint8, or uint16 from 256 instances on: 0 is background, i + 1 instance i; the best on top."""
     numbers = np.zeros(instances.size, np.uint8 if len(instances) < 256 else np.uint16)
     for index in range(len(instances) - 1, -1, -1):
         rle = instances.rle[index]

@@ -1,4 +1,4 @@
-"""Instances or truth on their image, as (H, W, 3) uint8 RGB in the original frame. Drawn by supervision, without OpenCV."""
+"""Instances or truth drawn on their image: (H, W, 3) uint8 RGB, original frame. By supervision, without OpenCV."""
 
 from __future__ import annotations
 

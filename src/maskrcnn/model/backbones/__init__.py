@@ -36,7 +36,6 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
     if config.name not in BACKBONES:
         close = difflib.get_close_matches(config.name, BACKBONES, 1, 0.4)
         hint = f", did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(
-            f"unknown trunk {config.name!r}{hint} known: {', '.join(BACKBONES)}", field="model.backbone.name"
-        )
+        message = f"unknown trunk {config.name!r}{hint}; known: {', '.join(BACKBONES)}"
+        raise ConfigError(message, field="model.backbone.name")
     return BACKBONES[config.name](config)

@@ -32,6 +32,9 @@ class SameConv2d(nn.Conv2d):
     """A convolution that pads as TensorFlow does: ceil(side / stride) outputs, the odd pixel at the end."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.stride == (1, 1):  # odd kernels: the same zeros on both sides, without a padded copy of the map
+            padding = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
+            return F.conv2d(x, self.weight, self.bias, 1, padding, 1, self.groups)
         pads = []
         for side, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             total = max((-(-side // stride) - 1) * stride + kernel - side, 0)

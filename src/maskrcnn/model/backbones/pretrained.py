@@ -45,7 +45,7 @@ def load_backbone(module: nn.Module, path: str | Path) -> str:
                 "choose the matching model.backbone.name"
             )
     module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
-    dropped = sorted({name.split(".")[0] for name in state if name not in own and "num_batches" not in name})
+    dropped = sorted({name.rpartition(".")[0] for name in state if name not in own and "num_batches" not in name})
     return f"trunk weights: {len(own)} tensors from {path}" + (f", left out: {', '.join(dropped)}" if dropped else "")
 
 
@@ -53,7 +53,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a weight file. Raises `WeightsError` saying what is wrong with it."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
-    head = path.read_bytes()[:200] if path.stat().st_size < 1 << 16 else path.open("rb").read(200)
+    with path.open("rb") as file:
+        head = file.read(200)
     if head.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
     if head.lstrip()[:1] == b"<":

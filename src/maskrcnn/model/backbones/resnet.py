@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torchvision
@@ -13,7 +14,8 @@ from maskrcnn.config import BackboneConfig
 
 def norm_layer(config: BackboneConfig) -> partial[nn.Module]:
     """The norm of every trunk: a constructor that takes the channels."""
-    return partial(FrozenBatchNorm2d if config.norm == "frozen_bn" else nn.BatchNorm2d, eps=config.norm_eps)
+    norm: Callable[..., nn.Module] = FrozenBatchNorm2d if config.norm == "frozen_bn" else nn.BatchNorm2d
+    return partial(norm, eps=config.norm_eps)
 
 
 def freeze(stages: list[nn.Module | list[nn.Module]], count: int) -> None:

@@ -1,0 +1,81 @@
+"""Our speed next to torchvision's `maskrcnn_resnet50_fpn`: one process, interleaved, same weights, same image.
+
+python benchmarks/benchmark.py [infer|train|paste|evaluate|all ...] [--device auto] [--repeat N] [--json out.json]
+
+infer      from a 640 x 480 photograph to 100 masks in its pixels, the network at 800 x 1066; the whole call and by part
+train      one step: forward, backward, SGD
+paste      100 predicted masks on a full-HD image, to pixels and to RLE
+evaluate   COCO's 12 numbers for boxes and masks, against pycocotools
+
+Before anything is timed, both sides must give the same answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import _evaluation
+import _infer
+import _masks
+import _train
+import torch
+from _timing import Row, machine, show, write
+
+from maskrcnn import MaskRCNNError
+from maskrcnn.predict.predictor import choose_device
+
+PARTS = ("infer", "train", "paste", "evaluate")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "all"], default="all", help="what to measure")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--repeat", type=positive, help="runs of each side; default 7 on a CPU, 30 on a GPU")
+    parser.add_argument("--threads", type=positive, help="threads of PyTorch; default: its own choice")
+    parser.add_argument("--photo", type=positive, nargs=2, default=(480, 640), metavar=("H", "W"), help="pixels")
+    parser.add_argument("--sizes", type=positive, nargs=2, default=(800, 1333), metavar=("MIN", "MAX"),
+                        help="shorter side of the network's input, and longer side at most")  # fmt: skip
+    parser.add_argument("--train-side", type=positive, default=512, help="side of the square training images")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return number
+
+
+def main() -> None:
+    options = parse()
+    try:
+        device = choose_device(options.device)
+    except MaskRCNNError as error:
+        sys.exit(str(error))
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    repeat = options.repeat or (7 if device.type == "cpu" else 30)
+    jobs: dict[str, Callable[[], list[Row]]] = {
+        "infer": lambda: _infer.run(device, repeat, tuple(options.photo), tuple(options.sizes)),
+        "train": lambda: _train.run(device, repeat, options.train_side),
+        "paste": lambda: _masks.run(device, repeat),
+        "evaluate": lambda: _evaluation.run(repeat),
+    }
+    wanted = PARTS if "all" in options.parts else [part for part in PARTS if part in options.parts]
+    rows: list[Row] = []
+    for part in wanted:
+        print(f"{part}, {repeat} runs of each side ...", file=sys.stderr, flush=True)
+        rows += jobs[part]()
+    about = machine(device)
+    show(rows, about)
+    if options.json:
+        write(options.json, rows, about)
+
+
+if __name__ == "__main__":
+    main()
