@@ -113,7 +113,7 @@ def pycocotools_numbers(dataset: Dataset, results: list[dict[str, Any]]) -> dict
 
 
 def to_coco(dataset: Dataset) -> dict[str, Any]:
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for item in dataset:
         columns = (item.boxes.tolist(), item.labels.tolist(), item.masks, item.areas.tolist())
         for box, label, mask, area in zip(*columns, strict=True):

@@ -11,8 +11,8 @@ from _timing import Row, compare
 from pycocotools import mask as pycoco
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import roi_masks_to_rle
-from maskrcnn.structures import Instances
 
 
 def run(device: torch.device, repeat: int, count: int = 100, size: tuple[int, int] = (1080, 1920)) -> list[Row]:

@@ -56,7 +56,7 @@ def compare(group: str, name: str, ours: Job, theirs: Job, *, repeat: int, devic
 
 
 def timed(job: Job, device: torch.device) -> float:
-    """Seconds of one call; on CUDA from an idle device to an idle device, so that work still queued counts."""
+    """Seconds of one call; on a GPU from an idle device to an idle device, so that work still queued counts."""
     synchronize(device)
     start = time.perf_counter()
     result = job()
@@ -69,6 +69,8 @@ def timed(job: Job, device: torch.device) -> float:
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def machine(device: torch.device) -> dict[str, Any]:

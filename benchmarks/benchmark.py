@@ -7,7 +7,7 @@ train      one step: forward, backward, SGD
 paste      100 predicted masks on a full-HD image, to pixels and to RLE
 evaluate   COCO's 12 numbers for boxes and masks, against pycocotools
 
-Before anything is timed, both sides must give the same answer.
+Inference, pasting and evaluation are timed only after both sides gave the same answer.
 """
 
 from __future__ import annotations

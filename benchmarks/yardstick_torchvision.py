@@ -47,7 +47,7 @@ Example = tuple[Tensor, dict[str, Tensor]]
 # ---------------------------------------------------------------- model
 
 
-def build_trunk(path: Path) -> nn.Module:
+def build_trunk(path: Path) -> nn.Sequential:
     """MobileNetV2's layers with the weights of a file that names them `features.N.conv.M.*`, without nesting.
 
     The two name the same tensors in the same order, so they are paired by order, and every shape must agree.

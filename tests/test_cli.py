@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from maskrcnn import cli
-from maskrcnn.config import Config, preset
+from maskrcnn.config import Config
 from maskrcnn.errors import DataError, TrainingError
+from maskrcnn.presets import preset
 from maskrcnn.structures import Dataset, Record
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskrcnn import options
-from maskrcnn.config import PRESETS, Config, preset
+from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
+from maskrcnn.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

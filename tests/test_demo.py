@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from maskrcnn import demo
-from maskrcnn.config import preset
 from maskrcnn.errors import TrainingError
+from maskrcnn.presets import preset
 
 
 def test_a_foreign_folder_is_never_touched(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrcnn.config import preset
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.plan import choose_splits, plan
+from maskrcnn.presets import preset
 from maskrcnn.structures import Dataset, Record
 
 

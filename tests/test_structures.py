@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskrcnn.errors import DataError
-from maskrcnn.structures import Dataset, Instances, Proposals, Record, Samples, Targets, empty_targets
+from maskrcnn.instances import Instances
+from maskrcnn.structures import Dataset, Proposals, Record, Samples, Targets, empty_targets
 
 
 def record(image_id: int, labels: list[int], *, split: str = "", crowd: tuple[int, ...] = ()) -> Record:

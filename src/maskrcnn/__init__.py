@@ -15,7 +15,7 @@ _HOME = {
     "Dataset": "maskrcnn.structures",
     "Detections": "maskrcnn.structures",
     "ExportError": "maskrcnn.errors",
-    "Instances": "maskrcnn.structures",
+    "Instances": "maskrcnn.instances",
     "MaskRCNN": "maskrcnn.model.mask_rcnn",
     "MaskRCNNError": "maskrcnn.errors",
     "Metrics": "maskrcnn.evaluation.coco",
@@ -32,7 +32,7 @@ _HOME = {
     "evaluate": "maskrcnn.evaluation.evaluate",
     "load_weights": "maskrcnn.weights.load",
     "open_dataset": "maskrcnn.data.open",
-    "preset": "maskrcnn.config",
+    "preset": "maskrcnn.presets",
     "train": "maskrcnn.training.loop",
 }
 
@@ -40,7 +40,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from maskrcnn.config import Config as Config
-    from maskrcnn.config import preset as preset
+    from maskrcnn.presets import preset as preset
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from maskrcnn import __version__, options
-from maskrcnn.config import PRESETS, Config, preset
+from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
+from maskrcnn.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     from maskrcnn.structures import Dataset

@@ -1,31 +1,19 @@
 """Every knob, once: frozen dataclasses with a default, its unit and its reason. No torch here.
 
-`preset(name)` returns a full `Config`; `config.replace(**{"model.rpn.nms_iou": 0.6})` returns a changed copy; there is
-no inheritance and no search path. A checkpoint stores `config.to_dict()`.
+`presets.preset(name)` returns a full `Config`; `config.replace(**{"model.rpn.nms_iou": 0.6})` returns a changed copy. A
+checkpoint stores `config.to_dict()`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from maskrcnn.errors import ConfigError
+from maskrcnn.fields import build, replace_field, to_plain
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class KeypointSchema:
-    """Names of the keypoints and which of them swap when an image is mirrored."""
-
-    names: tuple[str, ...]
-    """Keypoint names, in the order of the annotations."""
-    flip_pairs: tuple[tuple[int, int], ...] = ()
-    """Index pairs (left, right)."""
 
 
 # ---------------------------------------------------------------- model
@@ -288,7 +276,7 @@ class TrainConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: momentum 0.9 (paper); adamw: easier from scratch and on small data."""
     learning_rate: float = 0.02
-    """For `learning_rate_batch` images; scaled linearly (SGD) or by the root (AdamW) to the real batch (paper: 0.02)."""
+    """For `learning_rate_batch` images; scaled linearly (SGD) or by the root (AdamW) to the real batch; paper: 0.02"""
     learning_rate_batch: int = 16
     """Images a step that `learning_rate` is meant for (paper: 16)."""
     backbone_lr_factor: float = 1.0
@@ -300,7 +288,7 @@ class TrainConfig:
     schedule: Literal["step", "cosine", "constant"] = "step"
     """How the learning rate falls after warm-up."""
     milestones: tuple[float, ...] = (0.667, 0.889)
-    """Fractions of training at which `step` divides the rate by 10 (paper: 120k/160k; Detectron2 1x: 60k and 80k/90k)."""
+    """Parts of training after which `step` divides the rate by 10 (Detectron2 1x: 60k and 80k of 90k)."""
     warmup_steps: int = 1000
     """Steps of linear warm-up (Detectron2: 1000), at most a tenth of the run."""
     warmup_factor: float = 0.001
@@ -352,124 +340,30 @@ class Config:
 
         A whole part may be given too (`model=...`). Raises `ConfigError` for an unknown name, with the nearest known.
         """
-        config = self
+        # A stand-in without cross-field checks: they look at the result, not at each change.
+        draft = _Draft(self.model, self.data, self.train)
         for name, value in changes.items():
-            config = _replace(config, name.split("."), value, name)
-        return config
+            draft = replace_field(draft, name.split("."), value, name)
+        return Config(draft.model, draft.data, draft.train)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return _plain(dataclasses.asdict(self))
+        return to_plain(dataclasses.asdict(self))
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Config:
         """The inverse of `to_dict`. Raises `ConfigError` for unknown names and wrong types."""
-        return _build(Config, data, "")
+        return build(Config, data, "")
 
 
-# ---------------------------------------------------------------- presets
+@dataclass(frozen=True)
+class _Draft:
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
 
 
-def _resnet(name: str) -> Config:
-    return Config(model=ModelConfig(backbone=BackboneConfig(name=name)))
-
-
-def _small(name: str, frozen_stages: int = 2) -> Config:
-    """For a few hundred images and a CPU or a small GPU: light trunk, narrow heads, 512 px, AdamW, EMA."""
-    return Config(
-        model=ModelConfig(
-            backbone=BackboneConfig(name=name, frozen_stages=frozen_stages),
-            fpn=FPNConfig(channels=128),
-            rpn=RPNConfig(pre_nms_train=1000, pre_nms_test=500, post_nms_train=500, post_nms_test=300),
-            box=BoxHeadConfig(fully_connected_channels=512, samples_per_image=128),
-            mask=MaskHeadConfig(channels=128),
-        ),
-        data=DataConfig(
-            min_size=384,
-            max_size=512,
-            scale_jitter=(0.7, 1.4),
-            brightness=0.2,
-            contrast=0.2,
-            saturation=0.2,
-        ),
-        train=TrainConfig(
-            epochs=30,
-            batch_size=4,
-            optimizer="adamw",
-            learning_rate=1e-3,
-            weight_decay=0.05,
-            schedule="cosine",
-            warmup_steps=100,
-            clip_norm=1.0,
-            ema_decay=0.998,
-            evaluate_every=5,
-        ),
-    )
-
-
-def _shapes() -> Config:
-    """Matterport's train_shapes in minutes on two CPU cores, from random weights."""
-    config = _small("resnet18", frozen_stages=0)
-    return config.replace(
-        **{
-            "model.backbone.norm": "bn",
-            "model.fpn.channels": 64,
-            "model.fpn.norm": "bn",
-            "model.rpn.anchors.sizes": ((16.0,), (32.0,), (64.0,), (96.0,), (128.0,)),
-            "model.box.fully_connected_channels": 256,
-            "model.mask.channels": 64,
-            "model.mask.norm": "bn",
-            "data.min_size": 128,
-            "data.max_size": 128,
-            "data.scale_jitter": (1.0, 1.0),
-            "data.vertical_flip": 0.5,
-            "train.batch_size": 8,
-            "train.epochs": 6.0,
-        }
-    )
-
-
-def _torchvision() -> Config:
-    """The conventions of torchvision's `maskrcnn_resnet50_fpn`, for its weights."""
-    return _resnet("resnet50").replace(
-        **{
-            "model.rpn.anchors.rounded": True,
-            "model.rpn.anchors.stride": "grid",
-            "model.rpn.post_nms_train": 2000,
-            "model.box.pooler.aligned": False,
-            "model.mask.pooler.aligned": False,
-            "model.mask.paste": "torchvision",
-            "data.interpolation": "bilinear",
-            "data.size_rounding": "floor",
-        }
-    )
-
-
-PRESETS = {
-    "r18-fpn": lambda: _resnet("resnet18"),
-    "r34-fpn": lambda: _resnet("resnet34"),
-    "r50-fpn": lambda: _resnet("resnet50"),
-    "r101-fpn": lambda: _resnet("resnet101"),
-    "r152-fpn": lambda: _resnet("resnet152"),
-    "x50-fpn": lambda: _resnet("resnext50_32x4d"),
-    "x101-fpn": lambda: _resnet("resnext101_32x8d"),
-    "small": lambda: _small("mobilenet_v2"),
-    "small-efficientnet": lambda: _small("efficientnet_lite0").replace(
-        **{"model.image_mean": (127.0,) * 3, "model.image_std": (128.0,) * 3}
-    ),
-    "shapes": _shapes,
-    "torchvision-r50-fpn": _torchvision,
-}
-
-
-def preset(name: str) -> Config:
-    """A full config by name. Raises `ConfigError` listing the names."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}{_nearest(name, PRESETS)}; presets: {', '.join(PRESETS)}")
-    return PRESETS[name]()
-
-
-# ---------------------------------------------------------------- checks and plumbing
+# ---------------------------------------------------------------- checks
 
 
 def check(config: Config) -> None:
@@ -504,68 +398,3 @@ def check(config: Config) -> None:
     for good, name, message in rules:
         if not good:
             raise ConfigError(message, field=name)
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def _replace(node: Any, path: list[str], value: Any, full: str) -> Any:
-    if not dataclasses.is_dataclass(node) or isinstance(node, type):
-        raise ConfigError(f"{node!r} has no fields", field=full)
-    names = [f.name for f in dataclasses.fields(node)]
-    if path[0] not in names:
-        raise ConfigError(f"unknown config key{_nearest(path[0], names)}; known here: {', '.join(names)}", field=full)
-    if len(path) > 1:
-        value = _replace(getattr(node, path[0]), path[1:], value, full)
-    else:
-        value = _convert(typing.get_type_hints(type(node))[path[0]], value, full)
-    return dataclasses.replace(node, **{path[0]: value})
-
-
-def _build(cls: type, data: Any, where: str) -> Any:
-    """A dataclass from plain types, checked field by field."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"expected a table of fields, got {data!r}", field=where or "config")
-    hints = typing.get_type_hints(cls)
-    for key in data:
-        if key not in hints:
-            name = f"{where}.{key}" if where else key
-            raise ConfigError(f"unknown config key{_nearest(key, hints)}; known here: {', '.join(hints)}", field=name)
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}".strip(".")) for key, value in data.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as type `hint`, or `ConfigError`. Lists become tuples, whole floats stay floats."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        return _convert(next(a for a in args if a is not type(None)), value, where)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else _build(typing.cast(type, hint), value, where)
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, args))}", field=where)
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"expected a list, got {value!r}", field=where)
-        if args[-1] is not Ellipsis and len(value) != len(args):
-            raise ConfigError(f"expected {len(args)} values, got {len(value)}", field=where)
-        inner = args if args[-1] is not Ellipsis else [args[0]] * len(value)
-        return tuple(_convert(kind, item, where) for kind, item in zip(inner, value, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"expected {hint.__name__}, got {value!r}", field=where)
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

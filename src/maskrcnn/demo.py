@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskrcnn.config import preset
 from maskrcnn.errors import TrainingError
+from maskrcnn.presets import preset
 
 if TYPE_CHECKING:
     from maskrcnn.predict.predictor import Predictor

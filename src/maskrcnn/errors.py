@@ -60,9 +60,7 @@ class ConfigError(MaskRCNNError):
 class WeightsError(MaskRCNNError):
     """A checkpoint cannot be used. `missing` and `unexpected` are tensor names."""
 
-    def __init__(
-        self, message: str, *, missing: Sequence[str] = (), unexpected: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, missing: Sequence[str] = (), unexpected: Sequence[str] = ()) -> None:
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         super().__init__(message)

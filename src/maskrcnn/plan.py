@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskrcnn.config import Config, DataConfig
-from maskrcnn.config import preset as make_preset
 from maskrcnn.errors import DataError
 from maskrcnn.options import apply
+from maskrcnn.presets import preset as make_preset
 
 if TYPE_CHECKING:
     from maskrcnn.structures import Dataset

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from maskrcnn.config import DataConfig, KeypointSchema
+from maskrcnn.config import DataConfig
+from maskrcnn.structures import KeypointSchema
 from maskrcnn.data.loader import Loader
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.structures import Batch, Dataset, Polygons, Record

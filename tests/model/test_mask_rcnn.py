@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from maskrcnn.config import preset
 from maskrcnn.errors import ConfigError
 from maskrcnn.model.build import build_model, fused_copy
 from maskrcnn.ops import compact
-from maskrcnn.structures import Detections, empty_targets
+from maskrcnn.presets import preset
+from maskrcnn.structures import Detections, LossPart, empty_targets
 from tests.model.tiny import batch, tiny_config, tiny_model, truth
 
 LOSSES = ["rpn_score", "rpn_box", "class", "box", "mask"]
@@ -80,9 +80,8 @@ def test_sums_and_counts_add_up_over_micro_batches(model):
         parts = model(images[i : i + 1], sizes[i : i + 1], part, reduction="sum")
         for name in LOSSES:
             torch.testing.assert_close(scaled[name], parts[name].total / counts[name])
-            whole[name] = whole[name]._replace(
-                total=whole[name].total - parts[name].total, count=whole[name].count - parts[name].count
-            )
+            rest = whole[name].total - parts[name].total, whole[name].count - parts[name].count
+            whole[name] = LossPart(*rest)
     for name in LOSSES:
         assert whole[name].count == 0
         assert abs(whole[name].total) < 1e-3

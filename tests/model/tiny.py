@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from maskrcnn.config import Config, preset
+from maskrcnn.config import Config
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.presets import preset
 from maskrcnn.structures import Targets, empty_targets
 
 

@@ -13,7 +13,7 @@ def test_equals_torchvision_matcher_over_many_chunks():
     expected = Matcher(0.7, 0.3, allow_low_quality_matches=True)(box_iou(objects[0], boxes))
     positive = (found.iou[0] >= 0.7) | found.forced[0]
     negative = (found.iou[0] < 0.3) & ~found.forced[0]
-    ours = torch.where(positive, found.index[0], torch.where(negative, -1, -2))
+    ours = torch.where(positive, found.matched[0], torch.where(negative, -1, -2))
     assert torch.equal(ours, expected)
 
 
@@ -22,7 +22,7 @@ def test_padding_matches_nothing():
     valid = torch.tensor([[True, True, False, False], [False] * 4])
     found = match(boxes, objects, valid, torch.zeros_like(valid), low_quality=True)
     alone = match(boxes[:1], objects[:1, :2], valid[:1, :2], ~valid[:1, :2], low_quality=True)
-    assert torch.equal(found.index[:1], alone.index)
+    assert torch.equal(found.matched[:1], alone.matched)
     assert (found.iou[1] == -1).all()
     assert not found.forced[1].any()
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.errors import ConfigError, DataError, WeightsError
+from maskrcnn.instances import Instances
 from maskrcnn.predict.predictor import Predictor, choose_precision, padded_size
-from maskrcnn.structures import Detections, Instances
+from maskrcnn.structures import Detections
 from tests.model.tiny import tiny_model
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.instances import Instances
 from maskrcnn.predict.results import index_mask, save_results, to_coco
-from maskrcnn.structures import Instances
 
 
 def make_instances(path: Path | str | None = None, count: int = 2, size: tuple[int, int] = (20, 30)) -> Instances:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from maskrcnn.config import Config, preset
+from maskrcnn.config import Config
+from maskrcnn.presets import preset
 from maskrcnn.structures import Dataset, Polygons, Record
 
 SIDE = 64

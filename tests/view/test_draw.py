@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from maskrcnn.errors import DataError
-from maskrcnn.structures import Dataset, Instances, Polygons, Record
+from maskrcnn.instances import Instances
+from maskrcnn.structures import Dataset, Polygons, Record
 from maskrcnn.view.draw import COLORS, draw_instances, draw_truth, grid, side_by_side, to_supervision
 
 HEIGHT, WIDTH = 120, 160

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import maskrcnn
-from maskrcnn.config import KeypointSchema
+from maskrcnn.structures import KeypointSchema
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.model.build import build_model
 from maskrcnn.weights.load import find_checkpoint, load_weights

@@ -73,8 +73,11 @@ def same_order(labels: torch.Tensor, boxes: torch.Tensor, theirs: dict[str, torc
 
 
 def assert_same_masks(ours: np.ndarray, theirs: np.ndarray, boxes: np.ndarray) -> None:
-    """(N, H, W) bool each, IoU at least 0.99. Their paste cuts the grown box to whole pixels: where a corner lies within
-    rounding of a whole number, one pixel more or less is chance, so such masks (at most 5 in 100) are left out."""
+    """(N, H, W) bool each, IoU at least 0.99.
+
+    Their paste cuts the grown box to whole pixels: where a corner lies within rounding of a whole number, one pixel
+    more or less is chance, so such masks (at most 5 in 100) are left out.
+    """
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * (30 / 28)
     grown = np.concatenate([centre - half, centre + half], axis=1)
     chance = (np.abs(grown - np.round(grown)) < 2e-3).any(axis=1)

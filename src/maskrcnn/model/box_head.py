@@ -99,7 +99,7 @@ class BoxHead(nn.Module):
         order = torch.sort((~sampled).to(torch.int8), dim=1, stable=True).indices[:, : config.samples_per_image]
         indices, sampled = gather(indices, order), gather(sampled, order)
         is_foreground = gather(torch.cat([is_foreground, torch.zeros_like(is_background)], dim=1), order)
-        matched = gather(found.index, indices)
+        matched = gather(found.matched, indices)
         labels = torch.where(is_foreground, gather(targets.labels, matched), self.classes)
         return Samples(gather(boxes, indices), labels, matched, is_foreground, sampled, min(most, indices.shape[1]))
 
@@ -122,7 +122,6 @@ class BoxHead(nn.Module):
     def decode(self, output: BoxOutput, proposals: Proposals, sizes: Tensor) -> Detections:
         """Best candidates over all classes, decode, clip, NMS within each class, best of all."""
         config = self.config
-        batch, count = proposals.valid.shape
         scores = output.logits.softmax(dim=-1)[..., : self.classes]  # (B, N, C)
         wanted = (scores > config.score_threshold) & proposals.valid[..., None]
         flat = torch.where(wanted, scores, -1.0).flatten(1)  # (B, N * C)

@@ -70,7 +70,7 @@ def build_model(
 
 
 def fused_copy(model: MaskRCNN) -> MaskRCNN:
-    """A copy for prediction: norms folded into convolutions, NHWC memory, no gradients. Same results within rounding."""
+    """A copy for prediction: norms folded into convolutions, NHWC memory, no gradients; same results."""
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     fold_norms(fused)
     return fused.to(memory_format=torch.channels_last)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import MaskHeadConfig
@@ -39,7 +38,8 @@ class MaskHead(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.logits.weight, std=0.001)
-        nn.init.zeros_(self.logits.bias)
+        if self.logits.bias is not None:
+            nn.init.zeros_(self.logits.bias)
 
     @property
     def resolution(self) -> int:

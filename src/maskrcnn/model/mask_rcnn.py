@@ -8,13 +8,13 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from maskrcnn.config import DataConfig, KeypointSchema, ModelConfig
+from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.model.anchors import Anchors
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
 from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.rpn import RPN
-from maskrcnn.structures import Detections, LossPart, Proposals, Targets
+from maskrcnn.structures import Detections, KeypointSchema, LossPart, Proposals, Targets
 
 
 class MaskRCNN(nn.Module):
@@ -50,6 +50,8 @@ class MaskRCNN(nn.Module):
         self.config, self.data = config, data
         self.classes, self.category_ids = classes, category_ids
         self.keypoints: KeypointSchema | None = None
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 

@@ -109,11 +109,11 @@ class RPN(nn.Module):
         indices = torch.cat([positive_index, negative_index], dim=1)
         sampled = torch.cat([is_positive, is_negative], dim=1)
         positive = torch.cat([is_positive, torch.zeros_like(is_negative)], dim=1)
-        goal = gather(targets.boxes, gather(found.index, indices))
+        goal = gather(targets.boxes, gather(found.matched, indices))
         return RPNTargets(indices, positive, sampled, encode(goal, anchors[indices], BOX_WEIGHTS))
 
     def loss(self, logits: Tensor, deltas: Tensor, targets: RPNTargets) -> dict[str, LossPart]:
-        """Logits (B, A) and deltas (B, A, 4) of all levels -> parts `rpn_score`, `rpn_box`; both count sampled anchors."""
+        """Logits (B, A), deltas (B, A, 4) of all levels -> parts `rpn_score`, `rpn_box`; both count sampled anchors."""
         config = self.config
         score = gather(logits, targets.indices)
         bce = F.binary_cross_entropy_with_logits(score, targets.positive.to(score.dtype), reduction="none")

@@ -196,13 +196,13 @@ def _paste(probability: np.ndarray, box: np.ndarray, size: tuple[int, int], past
         keep_x = slice(max(-left, 0), max(min(size[1] - left, width), 0))
         keep_y = slice(max(-top, 0), max(min(size[0] - top, height), 0))
         return _bilinear(padded, row[keep_y], column[keep_x]), max(top, 0), max(left, 0)
-    width, height = max(float(x1 - x0), 1e-6), max(float(y1 - y0), 1e-6)
+    box_width, box_height = max(float(x1 - x0), 1e-6), max(float(y1 - y0), 1e-6)
     # Beyond half a cell outside the box the padded mask is 0 (grid_sample with zero padding).
-    left, right = int(np.floor(x0 - width / cells)), int(np.ceil(x1 + width / cells))
-    top, bottom = int(np.floor(y0 - height / cells)), int(np.ceil(y1 + height / cells))
+    left, right = int(np.floor(x0 - box_width / cells)), int(np.ceil(x1 + box_width / cells))
+    top, bottom = int(np.floor(y0 - box_height / cells)), int(np.ceil(y1 + box_height / cells))
     left, right, top, bottom = max(left, 0), min(right, size[1]), max(top, 0), min(bottom, size[0])
-    column = (np.arange(left, max(right, left)) + 0.5 - x0) / width * cells + 0.5
-    row = (np.arange(top, max(bottom, top)) + 0.5 - y0) / height * cells + 0.5
+    column = (np.arange(left, max(right, left)) + 0.5 - x0) / box_width * cells + 0.5
+    row = (np.arange(top, max(bottom, top)) + 0.5 - y0) / box_height * cells + 0.5
     return _bilinear(padded, np.clip(row, 0, cells + 1), np.clip(column, 0, cells + 1)), top, left
 
 

@@ -20,13 +20,13 @@ class Match(NamedTuple):
     """The best object of each box.
 
     Attributes:
-        index: (B, N) int64, object index; 0 where the image has none.
+        matched: (B, N) int64, object index; 0 where the image has none.
         iou: (B, N) float32, overlap with it; -1 where the image has none.
         ignored: (B, N) bool, mostly inside a crowd region: neither object nor background.
         forced: (B, N) bool, the best box of some object (ties included), whatever the overlap.
     """
 
-    index: Tensor
+    matched: Tensor
     iou: Tensor
     ignored: Tensor
     forced: Tensor
@@ -71,7 +71,7 @@ def match(
 
 
 def counter_noise(keys: Tensor, count: int) -> Tensor:
-    """(B,) int64 -> (B, count) float32 in [0, 1): a hash of (key, index), the same on every device and in every order."""
+    """(B,) int64 -> (B, count) float32 in [0, 1): a hash of (key, index), the same on every device."""
     index = torch.arange(count, device=keys.device, dtype=torch.int64)
     state = (keys & 0xFFFFFFFF)[:, None] ^ ((keys >> 32) & 0xFFFFFFFF)[:, None] ^ (index * 0x9E3779B1 & 0xFFFFFFFF)
     # A 32-bit xorshift-multiply mixer in int64: factors below 2^31 keep the products below 2^63.

@@ -104,7 +104,7 @@ def rle_to_polygons(rle: dict) -> list[np.ndarray]:
     row, col = np.nonzero(np.diff(mask, axis=1))
     enter = mask[row, col + 1] > 0
     down = np.stack([col, np.where(enter, row, row - 1), col, np.where(enter, row - 1, row)], axis=1)
-    return [ring + np.float32([x, y]) for ring in _chain(np.concatenate([across, down]))]
+    return [ring + np.array([x, y], np.float32) for ring in _chain(np.concatenate([across, down]))]
 
 
 def _chain(edges: np.ndarray) -> list[np.ndarray]:

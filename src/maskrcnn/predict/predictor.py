@@ -19,10 +19,11 @@ from torch import Tensor
 from maskrcnn.config import DataConfig
 from maskrcnn.data.sample import pad_to, resize_image, resized_size, to_image_tensor
 from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.instances import Instances
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.sources import list_sources
-from maskrcnn.structures import Detections, Instances
+from maskrcnn.structures import Detections
 from maskrcnn.weights.load import load_weights
 
 Precision = Literal["auto", "float32", "bf16"]

@@ -14,8 +14,8 @@ import hotcoco.mask as coco_mask
 import numpy as np
 
 from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.instances import Instances
 from maskrcnn.ops.rle import decode_window, rle_area
-from maskrcnn.structures import Instances
 
 KINDS = ("overlay", "json", "masks")
 """What `save_results` can write."""

@@ -14,8 +14,9 @@ import numpy as np
 
 from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.errors import DataError
+from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
-from maskrcnn.structures import Dataset, Instances, Record
+from maskrcnn.structures import Dataset, Record
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont

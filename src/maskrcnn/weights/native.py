@@ -15,7 +15,8 @@ import safetensors.torch
 from torch import Tensor, nn
 
 import maskrcnn
-from maskrcnn.config import Config, KeypointSchema
+from maskrcnn.config import Config
+from maskrcnn.structures import KeypointSchema
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.model.build import build_model
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maskrcnn.config import preset
 from maskrcnn.errors import WeightsError
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.presets import preset
 
 # Their name (a regular expression) -> ours. The second spelling of a pair is that of files saved before 0.13.
 NAMES = (
@@ -66,7 +66,7 @@ def from_torchvision(
         renamed = rename(name)
         if renamed is None:
             raise WeightsError(
-                f"tensor {name!r} is not part of torchvision's maskrcnn_resnet50_fpn; other models are not supported yet",
+                f"tensor {name!r} is not part of torchvision's maskrcnn_resnet50_fpn, the only one supported",
                 unexpected=[name],
             )
         ours[renamed] = value
@@ -99,7 +99,7 @@ def from_torchvision(
 
 
 def load_torchvision(path: str | Path, **options: object) -> MaskRCNN:
-    """A `.pth` file of a torchvision state dict; options as in `from_torchvision`. Loaded without running pickled code."""
+    """A `.pth` file of a torchvision state dict; options as in `from_torchvision`. No pickled code is run."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -1,188 +1,295 @@
-"""COCO JSON: one file, or a folder with one file a split.
+"""COCO instance JSON: one file, or a folder with a file for each split.
 
-Polygons, compressed and uncompressed RLE, crowds, keypoints and sparse ids. What cannot be used is skipped and counted
-in `Dataset.warnings`; only a file that gives nothing at all is an error.
+Takes a path, gives a `Dataset` whose labels are contiguous in order of category id. Polygons, both kinds of RLE, crowds
+and keypoints are understood. What points nowhere is left out and counted; what cannot be read at all is a `DataError`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import json
+import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import hotcoco.mask as coco_mask
 import numpy as np
 
-from maskrcnn.config import KeypointSchema
-from maskrcnn.data.formats.coco_files import Source, find_sources, image_finder, is_coco
-from maskrcnn.data.formats.tally import Tally, image_size, load_json, stack_boxes
+from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.errors import DataError
-from maskrcnn.ops.masks import mask_to_rle, rle_area
-from maskrcnn.ops.rle import counts_of, parse_counts
-from maskrcnn.structures import RLE, Dataset, Mask, Polygons, Record
+from maskrcnn.structures import RLE, Dataset, KeypointSchema, Mask, Polygons, Record
 
-LOOKED_FOR = "COCO JSON (instances_train.json, train/_annotations.coco.json, annotations/instances_train2017.json)"
-UNMASKED = "annotations without a segmentation read as regions to ignore"
-CLIPPED = "boxes clipped that reached more than a pixel outside the image"
+NAME = "coco"
+LOOKS_FOR = "a .json with images and categories, here or up to two folders down"
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def sniff(path: Path) -> bool:
-    """Whether `path` is a COCO JSON, or a folder that holds one."""
-    return is_coco(path) if path.is_file() else bool(find_sources(path))
+    """Whether there is a COCO JSON: the file itself, or one in the folder, two levels down."""
+    return bool(_files(path))
 
 
 def read(path: Path) -> Dataset:
-    """Every split found at `path`. Raises `DataError` when there is no image to show for it."""
-    sources = find_sources(path)
-    if not sources:
-        raise DataError(f"no COCO JSON found; looked for {LOOKED_FOR}", path=path)
-    documents = [_load(source.path) for source in sources]
-    names, category_ids = _categories(list(zip(sources, documents, strict=True)))
-    schema, speaking = _keypoint_schema(documents)
-    tally = Tally()
-    reader = _Reader({category: i for i, category in enumerate(category_ids)}, schema, speaking, tally)
+    """Open a COCO JSON file, or all splits of a folder.
+
+    Raises:
+        DataError: not JSON, without images or categories, or files that disagree about the categories.
+    """
+    files = _files(path)
+    if not files:
+        raise DataError("no COCO JSON with `images` and `categories` here", path=path)
+    skipped = Skipped()
     records: list[Record] = []
-    for source, document in zip(sources, documents, strict=True):
-        records += reader.records(source, document)
+    categories: list[dict] | None = None
+    taken: set[int] = set()
+    for file in files:
+        content = _load(file)
+        found = sorted(content["categories"], key=lambda category: category["id"])
+        if categories is not None and [(c["id"], c["name"]) for c in found] != [
+            (c["id"], c["name"]) for c in categories
+        ]:
+            raise DataError(f"has other categories than {files[0]}; open the two files one by one", path=file)
+        categories = found
+        _check_categories(file, found)
+        split = _split(file, path) if len(files) > 1 else split_of_name(file.stem) or ""
+        records += _records(file, content, {c["id"]: i for i, c in enumerate(found)}, split, taken, skipped)
+    assert categories is not None
     if not records:
-        raise DataError(f"no usable image ({'; '.join(tally.sentences()) or 'the list of images is empty'})", path=path)
-    if not reader.masks_seen:
-        records = [_without_masks(record) for record in records]
-    return Dataset(tuple(records), names, category_ids, schema, str(path), "coco", tally.sentences())
+        reason = f"; {skipped.sentences()[0]}" if skipped else ""
+        raise DataError(f"holds no image that can be used{reason}", path=path)
+    return Dataset(
+        records=records,
+        classes=tuple(str(c["name"]) for c in categories),
+        category_ids=tuple(int(c["id"]) for c in categories),
+        keypoints=_schema(categories),
+        name=str(path),
+        format=NAME,
+        warnings=tuple(skipped.sentences()),
+    )
 
 
-class _Reader:
-    """Turns documents into records; remembers the image ids given out, since they must be unique over all splits."""
+# ---------------------------------------------------------------- which files
 
-    def __init__(self, labels: dict[int, int], schema: KeypointSchema | None, speaking: set[int], tally: Tally) -> None:
-        self.labels, self.schema, self.speaking, self.tally = labels, schema, speaking, tally
-        self.masks_seen = False
-        self.used: set[int] = set()
 
-    def records(self, source: Source, document: dict) -> list[Record]:
-        images = self._images(source.path, document["images"])
-        grouped = self._grouped(source.path, document.get("annotations") or [], images)
-        numbers = self._numbers(images)
-        find = image_finder(source, [str(entry["file_name"]) for entry in images.values()])
-        found = []
-        for key, entry in images.items():
-            path = find(str(entry["file_name"]))
-            if path is None:
-                kind = "images skipped: the file is missing"
-                self.tally.add(kind, source.path, image=key, value=entry["file_name"])
-                continue
-            size = self._size(source.path, key, entry, path)
-            if size is not None:
-                found.append(self._record(source, key, path, numbers[key], size, grouped.get(key, [])))
-        return found
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix == ".json" and _looks_right(path) else []
+    if not path.is_dir():
+        return []
+    found = sorted(f for pattern in ("*.json", "*/*.json", "*/*/*.json") for f in path.glob(pattern) if _looks_right(f))
+    instances = [f for f in found if f.name.startswith("instances")]
+    return instances or found  # person_keypoints_* beside instances_* describes the same images
 
-    def _images(self, path: Path, entries: list) -> dict[Any, dict]:
-        images: dict[Any, dict] = {}
-        for entry in entries:
-            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str) or not entry.get("file_name"):
-                self.tally.add("images skipped: no id or no file_name", path, value=entry)
-            elif entry["id"] in images:
-                kind = "images skipped: the id is taken by an earlier image"
-                self.tally.add(kind, path, image=entry["id"], value=entry["file_name"])
-            else:
-                images[entry["id"]] = entry
-        return images
 
-    def _grouped(self, path: Path, entries: list, images: dict[Any, dict]) -> dict[Any, list[dict]]:
-        """Annotations by image, each with a usable category and an id of its own."""
-        grouped: dict[Any, list[dict]] = {}
-        numbers = [entry["id"] for entry in entries if isinstance(entry, dict) and _is_int(entry.get("id"))]
-        spare, seen = max(numbers, default=0) + 1, dict[int, dict]()
-        for entry in entries:
-            if not isinstance(entry, dict):
-                self.tally.add("annotations skipped: not an object", path, value=entry)
-                continue
-            number, image, category = entry.get("id"), entry.get("image_id"), entry.get("category_id")
-            if not isinstance(image, int | str) or image not in images:
-                kind = "annotations skipped: unknown image_id"
-                self.tally.add(kind, path, annotation=number, value=image)
-                continue
-            if not _is_int(category) or category not in self.labels:
-                kind = "annotations skipped: unknown category_id"
-                self.tally.add(kind, path, image=image, annotation=number, value=category)
-                continue
-            if _is_int(number) and number in seen:
-                first = seen[number]
-                if all(first.get(key) == entry.get(key) for key in ("image_id", "category_id", "bbox", "segmentation")):
-                    self.tally.add("annotations skipped: given twice", path, image=image, annotation=number)
-                    continue
-                kind = "annotations renumbered: the id is taken by an earlier one"
-                self.tally.add(kind, path, image=image, annotation=number)
-            if not _is_int(number) or number in seen:
-                number, spare = spare, spare + 1
-                entry = {**entry, "id": number}
-            seen[number] = entry
-            grouped.setdefault(image, []).append(entry)
-        return grouped
+def _looks_right(file: Path) -> bool:
+    """Cheap: the keys show up in the first or last part of the text."""
+    with file.open("rb") as stream:
+        head = stream.read(1 << 16)
+        stream.seek(max(0, file.stat().st_size - (1 << 16)))
+        text = head + stream.read()
+    if not head.lstrip().startswith(b"{"):
+        return False
+    return sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2
 
-    def _numbers(self, images: dict[Any, dict]) -> dict[Any, int]:
-        """Image id in the file -> id in the data set: the same, unless another split has it or it is no integer."""
-        whole = [key for key in images if _is_int(key)]
-        spare = max([0, *self.used, *whole]) + 1
-        numbers = {}
-        for key in images:
-            if _is_int(key) and key not in self.used:
-                numbers[key] = key
-            else:
-                numbers[key], spare = spare, spare + 1
-        self.used.update(numbers.values())
-        return numbers
 
-    def _size(self, source: Path, key: object, entry: dict, path: Path) -> tuple[int, int] | None:
-        height, width = entry.get("height"), entry.get("width")
-        if _is_int(height) and _is_int(width) and height > 0 and width > 0:
-            return height, width
-        try:
-            return image_size(path)
-        except DataError as error:
-            self.tally.add("images skipped: no size given and the file is unreadable", source, image=key, value=error)
-            return None
+def split_of_name(name: str) -> str | None:
+    """ "train" of "instances_train2017"; None where the name says nothing."""
+    for word in re.split(r"[^a-z]+", name.lower()):
+        if word in SPLITS:
+            return SPLITS[word]
+    return None
 
-    def _record(
-        self, source: Source, key: object, path: Path, number: int, size: tuple[int, int], entries: list[dict]
-    ) -> Record:
-        boxes, labels, masks, crowd, areas, numbers, keypoints = [], [], [], [], [], [], []
-        for entry in entries:
-            try:
-                mask = _mask(entry.get("segmentation"), size)
-                box, outside = _box(entry.get("bbox"), mask, size)
-                points = self._keypoints(entry)
-            except _Unusable as problem:
-                kind = f"annotations skipped: {problem.kind}"
-                self.tally.add(kind, source.path, image=key, annotation=entry["id"], value=problem.value)
-                continue
-            if outside > 1:
-                self.tally.add(CLIPPED, source.path, image=key, annotation=entry["id"], value=entry.get("bbox"))
-            boxes.append(box)
-            labels.append(self.labels[entry["category_id"]])
-            areas.append(_area(entry.get("area"), mask, box, size))
-            crowd.append(bool(entry.get("iscrowd")))
-            numbers.append(entry["id"])
-            keypoints.append(points)
-            masks.append(mask)
-        if any(mask is not None for mask in masks):
-            self.masks_seen = True
-        for i, mask in enumerate(masks):
-            if mask is None:  # undone in the end when the whole data set has boxes only
-                masks[i] = _BoxMask(boxes[i])
-        count = len(self.schema.names) if self.schema else 0
-        return Record(
-            path=path,
-            image_id=number,
-            height=size[0],
-            width=size[1],
-            boxes=stack_boxes(boxes),
-            labels=np.array(labels, np.int64),
-            masks=tuple(masks),
-            crowd=np.array(crowd, bool),
-            areas=np.array(areas, np.float32),
-            annotation_ids=np.array(numbers, np.int64),
-            keypoints=np.array(keypoints, np.float32).reshape(-1, count, 3) if self.schema else None,
-            split=source.split,
+
+def _split(file: Path, root: Path) -> str:
+    names = [file.stem, *reversed(file.relative_to(root).parent.parts)]
+    return next((split for name in names if (split := split_of_name(name))), file.stem)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not valid JSON ({error}); export it again", path=file) from error
+    for key in ("images", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f"has no list {key!r}; a COCO file has images, annotations and categories", path=file)
+    if not content["images"]:
+        raise DataError("the list `images` is empty", path=file)
+    return content
+
+
+def _check_categories(file: Path, categories: list[dict]) -> None:
+    ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
+    for kind, values in (("id", ids), ("name", names)):
+        for value in values:
+            if value is None or values.count(value) > 1:
+                raise DataError(f"category {kind} {value!r} is missing or there twice; give each its own", path=file)
+
+
+# ---------------------------------------------------------------- images and annotations
+
+
+def _records(
+    file: Path, content: dict, label_of: dict[int, int], split: str, taken: set[int], skipped: Skipped
+) -> list[Record]:
+    by_image: dict[Any, list[dict]] = defaultdict(list)
+    seen: set[Any] = set()
+    known = {image.get("id") for image in content["images"]}
+    for annotation in content.get("annotations", []):
+        name, image_id = annotation.get("id"), annotation.get("image_id")
+        if name in seen:
+            skipped.add("annotations whose id is there twice", file, image_id, name, f"id {name}")
+        elif image_id not in known:
+            skipped.add("annotations of an unknown image", file, image_id, name, f"image_id {image_id}")
+        elif annotation.get("category_id") not in label_of:
+            value = f"category_id {annotation.get('category_id')}"
+            skipped.add("annotations of an unknown category", file, image_id, name, value)
+        else:
+            by_image[image_id].append(annotation)
+        seen.add(name)
+    records, done = [], set()
+    folders = _image_folders(file, split)
+    listing = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
+    for image in content["images"]:
+        image_id = image.get("id")
+        name = str(image.get("file_name", ""))
+        if image_id in done:
+            skipped.add("images whose id is there twice", file, image_id, None, f"id {image_id}")
+            continue
+        done.add(image_id)
+        place = next(
+            (f / name for f, names in listing.items() if name in names or ("/" in name and (f / name).is_file())), None
         )
+        if place is None:
+            skipped.add("images whose file is missing", file, image_id, None, f"{name!r}")
+            continue
+        number = image_id if isinstance(image_id, int) and image_id not in taken else max(taken, default=0) + 1
+        taken.add(number)
+        size = int(image.get("height") or 0), int(image.get("width") or 0)
+        if min(size) <= 0:
+            skipped.add("images without width and height", file, image_id, None, f"{size}")
+            continue
+        records.append(_record(file, place, number, size, by_image.get(image_id, []), label_of, split, skipped))
+    return records
+
+
+def _image_folders(file: Path, split: str) -> list[Path]:
+    """Where images may lie, nearest first."""
+    here = file.parent
+    base = re.sub(r"^(instances|person_keypoints|annotations|captions)_?", "", file.stem)
+    names = [base, split, "images", "data", *(f"images/{n}" for n in (base, split))]
+    places = [here, *(here / n for n in names if n), *(here.parent / n for n in names if n), here.parent]
+    return list(dict.fromkeys(place for place in places if place.is_dir()))
+
+
+def _record(
+    file: Path,
+    place: Path,
+    image_id: int,
+    size: tuple[int, int],
+    annotations: list[dict],
+    label_of: dict[int, int],
+    split: str,
+    skipped: Skipped,
+) -> Record:
+    height, width = size
+    boxes, labels, masks, crowd, areas, ids, points = [], [], [], [], [], [], []
+    for annotation in annotations:
+        name = annotation.get("id", 0)
+        mask, problem = _mask(annotation.get("segmentation"), size)
+        if problem:
+            skipped.add(problem[0], file, image_id, name, problem[1])
+            continue
+        box = _box(annotation, mask, size)
+        if box is None:
+            value = f"bbox {annotation.get('bbox')} in {width}x{height}"
+            skipped.add("boxes of zero area or outside the image", file, image_id, name, value)
+            continue
+        boxes.append(box)
+        labels.append(label_of[annotation["category_id"]])
+        masks.append(mask)
+        crowd.append(bool(annotation.get("iscrowd", 0)))
+        areas.append(float(annotation.get("area") or (box[2] - box[0]) * (box[3] - box[1])))
+        ids.append(name if isinstance(name, int) else len(ids))
+        points.append(annotation.get("keypoints"))
+    with_masks = [mask is not None for mask in masks]
+    if any(with_masks) and not all(with_masks):  # a box that stands among masks is taken as its own mask
+        masks = [m if m is not None else _box_mask(b) for m, b in zip(masks, boxes, strict=True)]
+    return Record(
+        path=place,
+        image_id=image_id,
+        height=height,
+        width=width,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        masks=tuple(masks) if any(with_masks) else (),
+        crowd=np.array(crowd, bool),
+        areas=np.array(areas, np.float32),
+        annotation_ids=np.array(ids, np.int64),
+        keypoints=_keypoints(points),
+        split=split,
+    )
+
+
+def _mask(segmentation: Any, size: tuple[int, int]) -> tuple[Mask | None, tuple[str, str] | None]:
+    """The mask, or what is wrong with it: (kind, value)."""
+    if not segmentation:
+        return None, None
+    if isinstance(segmentation, dict):
+        stated = tuple(segmentation.get("size") or ())
+        if stated != size:
+            return None, ("masks of another size than their image", f"size {list(stated)} instead of {list(size)}")
+        counts = segmentation.get("counts", b"")
+        if isinstance(counts, list):
+            if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
+                return None, ("masks whose runs do not fill the image", f"sum {sum(counts)}")
+            counts = coco_mask.fr_py_objects({"size": list(size), "counts": counts}, *size)["counts"]
+        return RLE(size, counts.encode() if isinstance(counts, str) else counts), None
+    rings = [
+        np.asarray(ring, np.float64).reshape(-1, 2) for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0
+    ]
+    if not rings:
+        return None, ("polygons of fewer than three points", f"{len(segmentation[0])} numbers")
+    return Polygons(tuple(rings)), None
+
+
+def _box(annotation: dict, mask: Mask | None, size: tuple[int, int]) -> list[float] | None:
+    """Given box, or that of the mask; cut to the image; None when nothing is left."""
+    box = annotation.get("bbox")
+    if box and len(box) == 4:
+        x, y, w, h = map(float, box)
+    elif isinstance(mask, Polygons):
+        points = np.concatenate(mask.rings)
+        (x, y), (w, h) = points.min(axis=0), np.ptp(points, axis=0)
+    elif isinstance(mask, RLE):
+        x, y, w, h = coco_mask.to_bbox({"size": list(mask.size), "counts": mask.counts})
+    else:
+        return None
+    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + w, size[1]), min(y + h, size[0])
+    return [x0, y0, x1, y1] if x1 > x0 and y1 > y0 else None  # NaN fails both
+
+
+def _box_mask(box: list[float]) -> Polygons:
+    x0, y0, x1, y1 = box
+    return Polygons((np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),))
+
+
+# ---------------------------------------------------------------- keypoints
+
+
+def _schema(categories: list[dict]) -> KeypointSchema | None:
+    names = next((tuple(c["keypoints"]) for c in categories if c.get("keypoints")), None)
+    if names is None:
+        return None
+    index = {name: i for i, name in enumerate(names)}
+    pairs = [(i, index[other]) for name, i in index.items()
+             if name.startswith("left") and (other := "right" + name[4:]) in index]  # fmt: skip
+    return KeypointSchema(names, tuple(pairs))
+
+
+def _keypoints(points: list[Any]) -> np.ndarray | None:
+    count = max((len(p) // 3 for p in points if p), default=0)
+    if not count:
+        return None
+    rows = [p if p and len(p) == 3 * count else [0.0] * (3 * count) for p in points]
+    return np.array(rows, np.float32).reshape(-1, count, 3)

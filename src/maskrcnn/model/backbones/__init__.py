@@ -5,19 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from torch import nn
-
 from maskrcnn.config import BackboneConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.model.backbones.efficientnet_lite import EfficientNetLite0
 from maskrcnn.model.backbones.mobilenet_v2 import MobileNetV2
 from maskrcnn.model.backbones.norms import fold_norms
 from maskrcnn.model.backbones.pretrained import load_backbone, preprocessing
-from maskrcnn.model.backbones.resnet import ResNet
+from maskrcnn.model.backbones.resnet import ResNet, Trunk
 
 __all__ = ["BACKBONES", "build_backbone", "fold_norms", "load_backbone", "preprocessing"]
 
-BACKBONES: dict[str, Callable[[BackboneConfig], nn.Module]] = {
+BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "resnet18": ResNet,
     "resnet34": ResNet,
     "resnet50": ResNet,
@@ -31,7 +29,7 @@ BACKBONES: dict[str, Callable[[BackboneConfig], nn.Module]] = {
 }
 
 
-def build_backbone(config: BackboneConfig) -> nn.Module:
+def build_backbone(config: BackboneConfig) -> Trunk:
     """A trunk with random weights; `.channels` are those of its four maps. Raises `ConfigError` for an unknown name."""
     if config.name not in BACKBONES:
         close = difflib.get_close_matches(config.name, BACKBONES, 1, 0.4)

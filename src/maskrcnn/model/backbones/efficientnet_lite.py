@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.model.backbones.resnet import freeze, norm_layer
+from maskrcnn.model.backbones.resnet import Trunk, freeze, norm_layer
 
 EPS = 1e-3  # TensorFlow's batch norms; the statistics in the file belong to it
 # Kernel, stride, expansion, channels, blocks of each group (EfficientNet paper, table 1, without the 1x1 head).
@@ -67,7 +67,7 @@ class Block(nn.Module):
         return x + y if self.skip else y
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Trunk):
     """Images (B, 3, H, W) -> maps of stride 4, 8, 16, 32.
 
     Attributes:

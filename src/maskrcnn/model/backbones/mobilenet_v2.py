@@ -6,14 +6,14 @@ import torchvision
 from torch import Tensor, nn
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.model.backbones.resnet import freeze, norm_layer
+from maskrcnn.model.backbones.resnet import Trunk, freeze, norm_layer
 
 # Blocks of `features` in each stage. The last 1x1 convolution (320 -> 1280) is left out: it serves the classifier, and
 # the FPN would at once reduce it again.
 STAGES = ((0, 4), (4, 7), (7, 14), (14, 18))
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Trunk):
     """Images (B, 3, H, W) -> maps of stride 4, 8, 16, 32.
 
     Attributes:

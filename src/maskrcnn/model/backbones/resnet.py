@@ -25,7 +25,17 @@ def freeze(stages: list[nn.Module | list[nn.Module]], count: int) -> None:
             module.requires_grad_(False)
 
 
-class ResNet(nn.Module):
+class Trunk(nn.Module):
+    """What every trunk offers.
+
+    Attributes:
+        channels: of the four maps, strides 4, 8, 16, 32.
+    """
+
+    channels: tuple[int, int, int, int]
+
+
+class ResNet(Trunk):
     """Images (B, 3, H, W) -> maps of stride 4, 8, 16, 32.
 
     Attributes:

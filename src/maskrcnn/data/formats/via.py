@@ -1,0 +1,189 @@
+"""VGG Image Annotator JSON, versions 1 and 2: one file, or train/ and val/ folders with a file in each (balloon).
+
+Polygons are taken as drawn; rectangles, circles and ellipses become polygons; points and lines are left out and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskrcnn.data.formats.coco import split_of_name
+from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.errors import DataError
+from maskrcnn.structures import Dataset, Polygons, Record
+
+NAME = "via"
+LOOKS_FOR = "a .json of VGG Image Annotator (regions with shape_attributes), here or one folder down"
+CLASS_KEYS = ("name", "class", "type", "label", "category")
+ROUND = 64  # corners of a circle
+
+
+def sniff(path: Path) -> bool:
+    """Whether there is a VIA JSON: the file itself, or one in the folder, one level down."""
+    return bool(_files(path))
+
+
+def read(path: Path) -> Dataset:
+    """Open a VIA JSON file, or all splits of a folder.
+
+    Raises:
+        DataError: not JSON, or no image that can be used.
+    """
+    files = _files(path)
+    if not files:
+        raise DataError("no VGG Image Annotator JSON here", path=path)
+    skipped = Skipped()
+    parsed: list[tuple[Path, str, tuple[int, int], list[tuple[np.ndarray, str]]]] = []
+    for file in files:
+        split = (split_of_name(file.parent.name) or file.parent.name) if len(files) > 1 else ""
+        default = _default_class(path, file)
+        for entry in _entries(file):
+            image = file.parent / str(entry.get("filename", ""))
+            size = _size(image)
+            if isinstance(size, str):
+                skipped.add(size, file, entry.get("filename"), None, str(image))
+                continue
+            regions = entry.get("regions") or []
+            regions = list(regions.values()) if isinstance(regions, dict) else regions
+            parsed.append((image, split, size, _objects(regions, size, default, file, image.name, skipped)))
+    if not parsed:
+        reason = f"; {skipped.sentences()[0]}" if skipped else ""
+        raise DataError(f"holds no image that can be used{reason}", path=path)
+    classes = sorted({name for *_, objects in parsed for _, name in objects})
+    records, next_id = [], 1
+    for number, (image, split, size, objects) in enumerate(parsed, 1):
+        records.append(_record(image, number, split, size, objects, classes, next_id))
+        next_id += len(objects)
+    return Dataset(
+        records=records,
+        classes=tuple(classes),
+        category_ids=tuple(range(1, len(classes) + 1)),
+        name=str(path),
+        format=NAME,
+        warnings=tuple(skipped.sentences()),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix == ".json" and _looks_right(path) else []
+    return sorted(f for pattern in ("*.json", "*/*.json") for f in path.glob(pattern) if _looks_right(f))
+
+
+def _looks_right(file: Path) -> bool:
+    with file.open("rb") as stream:
+        head = stream.read(1 << 18)
+    return b'"regions"' in head and b'"filename"' in head
+
+
+def _entries(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not valid JSON ({error}); export it again", path=file) from error
+    content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
+    entries = list(content.values()) if isinstance(content, dict) else content
+    return [entry for entry in entries if isinstance(entry, dict) and "filename" in entry]
+
+
+def _default_class(path: Path, file: Path) -> str:
+    """The data set's folder name, for regions without attributes."""
+    folder = path if path.is_dir() else file.parent
+    return folder.parent.name if split_of_name(folder.name) else folder.resolve().name
+
+
+def _size(image: Path) -> tuple[int, int] | str:
+    """(height, width) as a person sees it, from the header alone; or the kind of problem."""
+    try:
+        with Image.open(image) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(0x0112, 1) >= 5
+    except FileNotFoundError:
+        return "images whose file is missing"
+    except Exception:
+        return "images that cannot be opened"
+    return (width, height) if turned else (height, width)
+
+
+def _objects(
+    regions: list[Any], size: tuple[int, int], default: str, file: Path, image: str, skipped: Skipped
+) -> list[tuple[np.ndarray, str]]:
+    objects = []
+    for index, region in enumerate(regions):
+        shape = region.get("shape_attributes") or {}
+        try:
+            ring = _ring(shape)
+        except (KeyError, TypeError, ValueError):
+            ring = None
+        if ring is None:
+            skipped.add("regions that enclose nothing", file, image, index, f"shape {shape.get('name')!r}")
+            continue
+        low = np.maximum(ring.min(axis=0), 0)
+        high = np.minimum(ring.max(axis=0), [size[1], size[0]])
+        if not (high > low).all():
+            skipped.add("boxes of zero area or outside the image", file, image, index, f"in {size[1]}x{size[0]}")
+            continue
+        objects.append((ring, _class(region.get("region_attributes") or {}, default)))
+    return objects
+
+
+def _ring(shape: dict[str, Any]) -> np.ndarray | None:
+    """(P, 2) corners, or None for a shape without an inside."""
+    kind = shape.get("name")
+    if kind in ("polygon", "polyline"):
+        ring = np.stack([shape["all_points_x"], shape["all_points_y"]], axis=1).astype(np.float64)
+        closed = kind == "polygon" or bool((ring[0] == ring[-1]).all())
+        return ring if len(ring) >= 3 and closed else None
+    if kind == "rect":
+        x, y, w, h = (float(shape[key]) for key in ("x", "y", "width", "height"))
+        return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
+    if kind in ("circle", "ellipse"):
+        angle = np.arange(ROUND) * (2 * np.pi / ROUND)
+        rx, ry = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
+        turn = float(shape.get("theta", 0.0))
+        x, y = float(rx) * np.cos(angle), float(ry) * np.sin(angle)
+        turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], axis=1)
+        return turned + [float(shape["cx"]), float(shape["cy"])]
+    return None
+
+
+def _class(attributes: dict[str, Any], default: str) -> str:
+    key = next((k for k in CLASS_KEYS if attributes.get(k)), next((k for k, v in attributes.items() if v), None))
+    value = attributes[key] if key else default
+    if isinstance(value, dict):  # a group of check boxes: the ticked ones
+        value = next((name for name, ticked in value.items() if ticked), default)
+    return str(value)
+
+
+def _record(
+    image: Path,
+    number: int,
+    split: str,
+    size: tuple[int, int],
+    objects: list[tuple[np.ndarray, str]],
+    classes: list[str],
+    first_id: int,
+) -> Record:
+    limit = np.array([size[1], size[0]], np.float64)
+    boxes = [np.concatenate([np.maximum(r.min(axis=0), 0), np.minimum(r.max(axis=0), limit)]) for r, _ in objects]
+    areas = [
+        0.5 * abs(np.dot(r[:, 0], np.roll(r[:, 1], -1)) - np.dot(r[:, 1], np.roll(r[:, 0], -1))) for r, _ in objects
+    ]
+    return Record(
+        path=image,
+        image_id=number,
+        height=size[0],
+        width=size[1],
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array([classes.index(name) for _, name in objects], np.int64),
+        masks=tuple(Polygons((ring,)) for ring, _ in objects),
+        crowd=np.zeros(len(objects), bool),
+        areas=np.array(areas, np.float32),
+        annotation_ids=np.arange(first_id, first_id + len(objects), dtype=np.int64),
+        split=split,
+    )
