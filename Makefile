@@ -46,7 +46,7 @@ format: $(VENV)/.stamp  ## let ruff lay out the code
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.stamp  ## our speed next to torchvision's
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/benchmark.py
 
 clean:  ## remove what the targets made, runs/ excepted
 	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

@@ -40,7 +40,7 @@ class DataError(MaskRCNNError):
         where += [f"annotation {annotation}"] if annotation is not None else []
         super().__init__(": ".join([", ".join(where), message]) if where else message)
 
-    def __reduce__(self):  # keyword-only arguments survive the trip from a loader process
+    def __reduce__(self) -> tuple:  # keyword-only arguments survive the trip from a loader process
         state = {"path": self.path, "image": self.image, "annotation": self.annotation}
         return _rebuild_data_error, (self.message, state)
 

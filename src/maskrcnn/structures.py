@@ -150,7 +150,8 @@ class Dataset:
         """(C,) int64: objects per class, crowds left out."""
         counts = np.zeros(len(self.classes), np.int64)
         for record in self.records:
-            np.add.at(counts, record.labels[~record.crowd], 1)
+            known = ~record.crowd & (record.labels >= 0) & (record.labels < len(counts))
+            np.add.at(counts, record.labels[known], 1)
         return counts
 
     def summary(self) -> str:

@@ -16,10 +16,9 @@ import torch
 from PIL import Image
 
 from maskrcnn.config import DataConfig
-from maskrcnn.structures import KeypointSchema
 from maskrcnn.data.loader import Loader
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.structures import Batch, Dataset, Polygons, Record
+from maskrcnn.structures import Batch, Dataset, KeypointSchema, Polygons, Record
 
 SIZES = [(40, 60), (60, 40), (50, 50), (30, 90), (64, 64), (45, 60)]
 DATA = DataConfig(

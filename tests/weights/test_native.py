@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import maskrcnn
-from maskrcnn.structures import KeypointSchema
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.model.build import build_model
+from maskrcnn.structures import KeypointSchema
 from maskrcnn.weights.load import find_checkpoint, load_weights
 from maskrcnn.weights.native import load_model, read_model, save_model
 from maskrcnn.weights.remap import transfer

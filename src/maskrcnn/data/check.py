@@ -41,7 +41,7 @@ class Problem:
         where = [str(self.path)] if self.path else []
         where += [f"image {self.image}"] if self.image is not None else []
         where += [f"annotation {self.annotation}"] if self.annotation is not None else []
-        return f"{self.severity}: {self.kind}: {', '.join([*where])}: {self.message}".replace(": : ", ": ")
+        return ": ".join([self.severity, self.kind, *([", ".join(where)] if where else []), self.message])
 
 
 def check_dataset(dataset: Dataset, decode: bool = True) -> list[Problem]:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import maskrcnn
 from maskrcnn.config import Config
-from maskrcnn.structures import KeypointSchema
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.model.build import build_model
+from maskrcnn.structures import KeypointSchema
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors
 
 if TYPE_CHECKING:

@@ -17,9 +17,13 @@ import numpy as np
 
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.errors import DataError
+from maskrcnn.ops.rle import parse_counts
 from maskrcnn.structures import RLE, Dataset, KeypointSchema, Mask, Polygons, Record
 
 NAME = "coco"
+ID_KEYS = ("id", "image_id", "category_id")
+ODD = "annotations that are not as COCO writes them"
+MOST_PIXELS = 1 << 20  # a side; more is a mistake, or an attack
 LOOKS_FOR = "a .json with images and categories, here or up to two folders down"
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -41,18 +45,19 @@ def read(path: Path) -> Dataset:
     skipped = Skipped()
     records: list[Record] = []
     categories: list[dict] | None = None
+    schema: KeypointSchema | None = None
     taken: set[int] = set()
     for file in files:
         content = _load(file)
+        _check_categories(file, content["categories"])
         found = sorted(content["categories"], key=lambda category: category["id"])
-        if categories is not None and [(c["id"], c["name"]) for c in found] != [
-            (c["id"], c["name"]) for c in categories
-        ]:
+        if categories is not None and _names(found) != _names(categories):
             raise DataError(f"has other categories than {files[0]}; open the two files one by one", path=file)
         categories = found
-        _check_categories(file, found)
         split = _split(file, path) if len(files) > 1 else split_of_name(file.stem) or ""
-        records += _records(file, content, {c["id"]: i for i, c in enumerate(found)}, split, taken, skipped)
+        schema = _schema(found)
+        labels = {category["id"]: label for label, category in enumerate(found)}
+        records += _records(file, content, labels, len(schema.names) if schema else 0, split, taken, skipped)
     assert categories is not None
     if not records:
         reason = f"; {skipped.sentences()[0]}" if skipped else ""
@@ -61,7 +66,7 @@ def read(path: Path) -> Dataset:
         records=records,
         classes=tuple(str(c["name"]) for c in categories),
         category_ids=tuple(int(c["id"]) for c in categories),
-        keypoints=_schema(categories),
+        keypoints=schema,
         name=str(path),
         format=NAME,
         warnings=tuple(skipped.sentences()),
@@ -76,7 +81,8 @@ def _files(path: Path) -> list[Path]:
         return [path] if path.suffix == ".json" and _looks_right(path) else []
     if not path.is_dir():
         return []
-    found = sorted(f for pattern in ("*.json", "*/*.json", "*/*/*.json") for f in path.glob(pattern) if _looks_right(f))
+    patterns = ("*.json", "*/*.json", "*/*/*.json")
+    found = sorted(file for pattern in patterns for file in path.glob(pattern) if _looks_right(file))
     instances = [f for f in found if f.name.startswith("instances")]
     return instances or found  # person_keypoints_* beside instances_* describes the same images
 
@@ -118,26 +124,49 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
+def _names(categories: list[dict]) -> list[tuple[int, str]]:
+    return [(category["id"], category["name"]) for category in categories]
+
+
+def _is_id(value: object) -> bool:
+    return value is None or isinstance(value, (int, str))
+
+
 def _check_categories(file: Path, categories: list[dict]) -> None:
+    for category in categories:
+        if not isinstance(category, dict) or not isinstance(category.get("id"), int):
+            raise DataError(f"category {category!r:.80} has no integer id; give it one", path=file)
+        if not isinstance(category.get("name"), str):
+            raise DataError(f"category {category['id']} has no name; give it one", path=file)
     ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
     for kind, values in (("id", ids), ("name", names)):
         for value in values:
-            if value is None or values.count(value) > 1:
-                raise DataError(f"category {kind} {value!r} is missing or there twice; give each its own", path=file)
+            if values.count(value) > 1:
+                raise DataError(f"category {kind} {value!r} is there twice; give each its own", path=file)
 
 
 # ---------------------------------------------------------------- images and annotations
 
 
 def _records(
-    file: Path, content: dict, label_of: dict[int, int], split: str, taken: set[int], skipped: Skipped
+    file: Path,
+    content: dict,
+    label_of: dict[int, int],
+    keypoint_count: int,
+    split: str,
+    taken: set[int],
+    skipped: Skipped,
 ) -> list[Record]:
     by_image: dict[Any, list[dict]] = defaultdict(list)
     seen: set[Any] = set()
-    known = {image.get("id") for image in content["images"]}
-    for annotation in content.get("annotations", []):
+    images = [image for image in content["images"] if isinstance(image, dict) and _is_id(image.get("id"))]
+    known = {image["id"] for image in images}
+    for annotation in content.get("annotations") or []:
+        if not isinstance(annotation, dict) or not all(map(_is_id, map(annotation.get, ID_KEYS))):
+            skipped.add(ODD, file, None, None, f"{annotation!r:.100}")
+            continue
         name, image_id = annotation.get("id"), annotation.get("image_id")
-        if name in seen:
+        if name in seen and name is not None:
             skipped.add("annotations whose id is there twice", file, image_id, name, f"id {name}")
         elif image_id not in known:
             skipped.add("annotations of an unknown image", file, image_id, name, f"image_id {image_id}")
@@ -150,26 +179,33 @@ def _records(
     records, done = [], set()
     folders = _image_folders(file, split)
     listing = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
-    for image in content["images"]:
-        image_id = image.get("id")
+    spare = max([0, *taken, *(i for i in known if isinstance(i, int))])  # ids above it are free
+    for image in images:
+        image_id = image["id"]
         name = str(image.get("file_name", ""))
         if image_id in done:
             skipped.add("images whose id is there twice", file, image_id, None, f"id {image_id}")
             continue
         done.add(image_id)
-        place = next(
-            (f / name for f, names in listing.items() if name in names or ("/" in name and (f / name).is_file())), None
-        )
+        nested = "/" in name  # a path below one of the folders
+        places = (f / name for f, names in listing.items() if name in names or (nested and (f / name).is_file()))
+        place = next(places, None)
         if place is None:
             skipped.add("images whose file is missing", file, image_id, None, f"{name!r}")
             continue
-        number = image_id if isinstance(image_id, int) and image_id not in taken else max(taken, default=0) + 1
-        taken.add(number)
-        size = int(image.get("height") or 0), int(image.get("width") or 0)
-        if min(size) <= 0:
-            skipped.add("images without width and height", file, image_id, None, f"{size}")
+        height, width = image.get("height"), image.get("width")
+        if not all(isinstance(side, int) and 0 < side < MOST_PIXELS for side in (height, width)):
+            skipped.add("images without width and height", file, image_id, None, f"{height} x {width}")
             continue
-        records.append(_record(file, place, number, size, by_image.get(image_id, []), label_of, split, skipped))
+        if isinstance(image_id, int) and image_id not in taken:
+            number = image_id
+        else:
+            number = spare = spare + 1
+        taken.add(number)
+        annotations = by_image.get(image_id, [])
+        records.append(
+            _record(file, place, number, (height, width), annotations, label_of, keypoint_count, split, skipped)
+        )
     return records
 
 
@@ -189,18 +225,26 @@ def _record(
     size: tuple[int, int],
     annotations: list[dict],
     label_of: dict[int, int],
+    keypoint_count: int,
     split: str,
     skipped: Skipped,
 ) -> Record:
     height, width = size
-    boxes, labels, masks, crowd, areas, ids, points = [], [], [], [], [], [], []
+    boxes, labels, crowd, areas, points = [], [], [], [], []
+    masks: list[Mask | None] = []
+    ids: list[int] = []
     for annotation in annotations:
-        name = annotation.get("id", 0)
-        mask, problem = _mask(annotation.get("segmentation"), size)
+        name = annotation.get("id")
+        try:
+            mask, problem = _mask(annotation.get("segmentation"), size)
+            box = None if problem else _box(annotation, mask, size)
+            area = float(annotation.get("area") or 0)
+            row = _keypoint_row(annotation.get("keypoints"))
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError, AttributeError):
+            problem = ODD, f"{annotation!r:.100}"
         if problem:
             skipped.add(problem[0], file, image_id, name, problem[1])
             continue
-        box = _box(annotation, mask, size)
         if box is None:
             value = f"bbox {annotation.get('bbox')} in {width}x{height}"
             skipped.add("boxes of zero area or outside the image", file, image_id, name, value)
@@ -209,9 +253,9 @@ def _record(
         labels.append(label_of[annotation["category_id"]])
         masks.append(mask)
         crowd.append(bool(annotation.get("iscrowd", 0)))
-        areas.append(float(annotation.get("area") or (box[2] - box[0]) * (box[3] - box[1])))
-        ids.append(name if isinstance(name, int) else len(ids))
-        points.append(annotation.get("keypoints"))
+        areas.append(area if 0 < area <= height * width else (box[2] - box[0]) * (box[3] - box[1]))
+        ids.append(name if isinstance(name, int) and abs(name) < 1 << 62 else len(ids))
+        points.append(row)
     with_masks = [mask is not None for mask in masks]
     if any(with_masks) and not all(with_masks):  # a box that stands among masks is taken as its own mask
         masks = [m if m is not None else _box_mask(b) for m, b in zip(masks, boxes, strict=True)]
@@ -222,11 +266,11 @@ def _record(
         width=width,
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         labels=np.array(labels, np.int64),
-        masks=tuple(masks) if any(with_masks) else (),
+        masks=tuple(mask for mask in masks if mask is not None),
         crowd=np.array(crowd, bool),
         areas=np.array(areas, np.float32),
         annotation_ids=np.array(ids, np.int64),
-        keypoints=_keypoints(points),
+        keypoints=_keypoints(points, keypoint_count),
         split=split,
     )
 
@@ -244,19 +288,28 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> tuple[Mask | None, tuple[
             if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
                 return None, ("masks whose runs do not fill the image", f"sum {sum(counts)}")
             counts = coco_mask.fr_py_objects({"size": list(size), "counts": counts}, *size)["counts"]
-        return RLE(size, counts.encode() if isinstance(counts, str) else counts), None
-    rings = [
-        np.asarray(ring, np.float64).reshape(-1, 2) for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0
-    ]
-    if not rings:
+        text = counts.encode() if isinstance(counts, str) else counts
+        runs = parse_counts(text)  # a broken string must not reach the decoder
+        if len(text) > 8 * MOST_PIXELS or (runs < 0).any() or runs.sum() != size[0] * size[1]:
+            return None, ("masks whose runs do not fill the image", f"sum {runs.sum()}")
+        return RLE(size, text), None
+    if not isinstance(segmentation, list):
+        raise TypeError
+    whole = [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
+    if not whole:
         return None, ("polygons of fewer than three points", f"{len(segmentation[0])} numbers")
+    rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in whole]
+    if not all((np.abs(ring) < MOST_PIXELS).all() for ring in rings):  # NaN fails too
+        return None, ("polygons with wild coordinates", f"{max(np.abs(ring).max() for ring in rings)}")
     return Polygons(tuple(rings)), None
 
 
 def _box(annotation: dict, mask: Mask | None, size: tuple[int, int]) -> list[float] | None:
     """Given box, or that of the mask; cut to the image; None when nothing is left."""
     box = annotation.get("bbox")
-    if box and len(box) == 4:
+    if box and len(box) != 4:
+        raise ValueError
+    if box:
         x, y, w, h = map(float, box)
     elif isinstance(mask, Polygons):
         points = np.concatenate(mask.rings)
@@ -278,7 +331,7 @@ def _box_mask(box: list[float]) -> Polygons:
 
 
 def _schema(categories: list[dict]) -> KeypointSchema | None:
-    names = next((tuple(c["keypoints"]) for c in categories if c.get("keypoints")), None)
+    names = next((tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")), None)
     if names is None:
         return None
     index = {name: i for i, name in enumerate(names)}
@@ -287,9 +340,13 @@ def _schema(categories: list[dict]) -> KeypointSchema | None:
     return KeypointSchema(names, tuple(pairs))
 
 
-def _keypoints(points: list[Any]) -> np.ndarray | None:
-    count = max((len(p) // 3 for p in points if p), default=0)
+def _keypoint_row(values: Any) -> list[float] | None:
+    return [float(value) for value in values] if values else None
+
+
+def _keypoints(rows: list[list[float] | None], count: int) -> np.ndarray | None:
+    """(N, K, 3); zeros, "not labelled", for objects without."""
     if not count:
         return None
-    rows = [p if p and len(p) == 3 * count else [0.0] * (3 * count) for p in points]
-    return np.array(rows, np.float32).reshape(-1, count, 3)
+    full = [row if row and len(row) == 3 * count else [0.0] * (3 * count) for row in rows]
+    return np.array(full, np.float32).reshape(-1, count, 3)

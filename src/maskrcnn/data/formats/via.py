@@ -1,6 +1,7 @@
 """VGG Image Annotator JSON, versions 1 and 2: one file, or train/ and val/ folders with a file in each (balloon).
 
-Polygons are taken as drawn; rectangles, circles and ellipses become polygons; points and lines are left out and counted.
+Polygons are taken as drawn; rectangles, circles and ellipses become polygons; points
+and lines are left out and counted.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _ring(shape: dict[str, Any]) -> np.ndarray | None:
         turn = float(shape.get("theta", 0.0))
         x, y = float(rx) * np.cos(angle), float(ry) * np.sin(angle)
         turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], axis=1)
-        return turned + [float(shape["cx"]), float(shape["cy"])]
+        return turned + np.array([float(shape["cx"]), float(shape["cy"])])
     return None
 
 
@@ -158,6 +159,12 @@ def _class(attributes: dict[str, Any], default: str) -> str:
     if isinstance(value, dict):  # a group of check boxes: the ticked ones
         value = next((name for name, ticked in value.items() if ticked), default)
     return str(value)
+
+
+def _area(ring: np.ndarray) -> float:
+    """Shoelace formula, square pixels."""
+    x, y = ring.T
+    return 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
 
 
 def _record(

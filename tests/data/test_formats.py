@@ -1,0 +1,330 @@
+"""Readers on small files made here, and on the real data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from maskrcnn.data.formats import coco
+from maskrcnn.data.open import open_dataset
+from maskrcnn.errors import DataError
+from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
+from maskrcnn.structures import Dataset
+from tests.data.contract import assert_dataset
+
+SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 50)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(path)
+
+
+def coco_file(folder: Path, annotations: list[dict] | None = None, **changes: object) -> Path:
+    """Two pictures of 50 x 40, categories 3 and 7; `annotations` are completed."""
+    for name in ("a.png", "b.png"):
+        picture(folder / name)
+    base = {
+        "image_id": 1,
+        "category_id": 7,
+        "bbox": [10, 10, 20, 20],
+        "segmentation": [SQUARE],
+        "area": 400,
+        "iscrowd": 0,
+    }
+    annotations = annotations if annotations is not None else [{}]
+    content = {
+        "images": [{"id": i + 1, "file_name": n, "height": 40, "width": 50} for i, n in enumerate(("a.png", "b.png"))],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [{"id": i + 1, **base, **a} for i, a in enumerate(annotations)],
+        **changes,
+    }
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_coco_labels_are_contiguous_in_order_of_category_id(tmp_path):
+    dataset = open_dataset(coco_file(tmp_path, [{}, {"category_id": 3, "image_id": 2}]))
+    assert_dataset(dataset)
+    assert dataset.classes == ("dog", "cat")
+    assert dataset.category_ids == (3, 7)
+    assert dataset[0].labels.tolist() == [1]
+    assert dataset[1].labels.tolist() == [0]
+    assert dataset[0].boxes.tolist() == [[10, 10, 30, 30]]
+    assert dataset.format == "coco"
+
+
+def test_coco_masks_of_all_kinds_and_crowds(tmp_path):
+    mask = np.zeros((40, 50), bool)
+    mask[5:9, 6:20] = True
+    compressed = encode_mask(mask)
+    runs = [6 * 40 + 5] + [4, 36] * 13 + [4]
+    runs.append(2000 - sum(runs))
+    annotations = [
+        {"segmentation": {"size": [40, 50], "counts": compressed["counts"].decode()}, "bbox": None},
+        {"segmentation": {"size": [40, 50], "counts": runs}, "iscrowd": 1},
+        {"segmentation": [SQUARE, [0, 0, 5, 0, 5, 5]], "bbox": []},
+    ]
+    record = open_dataset(coco_file(tmp_path, annotations))[0]
+    assert np.array_equal(decode_rle(mask_to_rle(record.masks[0], (40, 50))), mask)
+    assert np.array_equal(decode_rle(mask_to_rle(record.masks[1], (40, 50))), mask)
+    assert record.boxes[0].tolist() == [6, 5, 20, 9]  # from the mask
+    assert record.boxes[2].tolist() == [0, 0, 30, 30]
+    assert record.crowd.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "value"),
+    [
+        ({"image_id": 99}, "annotations of an unknown image", "image_id 99"),
+        ({"category_id": 99}, "annotations of an unknown category", "category_id 99"),
+        ({"segmentation": [[1, 1, 5, 5]]}, "polygons of fewer than three points", "4 numbers"),
+        ({"bbox": [10, 10, 0, 5]}, "boxes of zero area or outside the image", "bbox [10, 10, 0, 5] in 50x40"),
+        ({"bbox": [60, 10, 5, 5]}, "boxes of zero area or outside the image", "bbox [60, 10, 5, 5]"),
+        ({"bbox": [1, 1, float("nan"), 5]}, "boxes of zero area or outside the image", "nan"),
+        (
+            {"segmentation": {"size": [4, 5], "counts": [20]}},
+            "masks of another size",
+            "size [4, 5] instead of [40, 50]",
+        ),
+        ({"segmentation": {"size": [40, 50], "counts": [7]}}, "masks whose runs do not fill the image", "sum 7"),
+        ({"segmentation": {"size": [40, 50], "counts": "~~~"}}, "masks whose runs do not fill the image", "sum"),
+        ({"segmentation": [[1e9, 0, 1, 1, 2, 2]]}, "polygons with wild coordinates", "1000000000.0"),
+        ({"bbox": [1, 2, 3]}, "annotations that are not as COCO writes them", "[1, 2, 3]"),
+        ({"image_id": [1]}, "annotations that are not as COCO writes them", "[1]"),
+        ({"segmentation": "oops"}, "annotations that are not as COCO writes them", "oops"),
+        ({"bbox": "oops"}, "annotations that are not as COCO writes them", "oops"),
+        ({"id": 1}, "annotations whose id is there twice", "id 1"),
+    ],
+)
+def test_coco_bad_annotations_are_skipped_and_counted(tmp_path, change, kind, value):
+    dataset = open_dataset(coco_file(tmp_path, [{}, change, change | ({} if "id" in change else {"id": 9})]))
+    assert_dataset(dataset)
+    assert len(dataset[0]) == 1
+    (warning,) = dataset.warnings
+    assert f"skipped 2 {kind}" in warning
+    assert value in warning
+    assert "instances.json" in warning
+    assert "annotation" in warning
+
+
+def test_coco_bad_images_are_skipped_and_counted(tmp_path):
+    images = [
+        {"id": 1, "file_name": "a.png", "height": 40, "width": 50},
+        {"id": 1, "file_name": "b.png", "height": 40, "width": 50},
+        {"id": 3, "file_name": "gone.png", "height": 40, "width": 50},
+        {"id": 4, "file_name": "b.png"},
+    ]
+    dataset = open_dataset(coco_file(tmp_path, images=images))
+    assert len(dataset) == 1
+    text = "\n".join(dataset.warnings)
+    assert "1 images whose id is there twice" in text
+    assert "1 images whose file is missing, first: " in text
+    assert "'gone.png'" in text
+    assert "1 images without width and height" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [, "categories"', "is not valid JSON"),
+        ('{"images": [], "categories": [{"id": 1, "name": "a"}]}', "the list `images` is empty"),
+        ('{"images": {}, "categories": []}', "has no list 'images'"),
+        ('{"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "category id 1 is"),
+        (
+            '{"images": [{"id": 1, "file_name": "x.png"}], "categories": [{"id": 1, "name": "a"}]}',
+            "no image that can be used",
+        ),
+    ],
+)
+def test_coco_unreadable_files_end_in_one_sentence(tmp_path, content, message):
+    path = tmp_path / "instances.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        open_dataset(path)
+    assert "instances.json" in str(error.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers(-5, 99) | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["size", "counts", "id"]), inner),
+        max_leaves=8,
+    ),
+    st.sampled_from(["bbox", "segmentation", "category_id", "image_id", "iscrowd", "area", "id", "keypoints"]),
+)
+def test_coco_any_value_in_any_field_is_kept_or_skipped(tmp_path, value, key):
+    """Never a traceback: a clean data set, or a DataError."""
+    path = coco_file(tmp_path, [{}, {key: value}])
+    try:
+        dataset = open_dataset(path)
+    except DataError:
+        return
+    assert_dataset(dataset)
+
+
+def test_coco_splits_of_a_folder(tmp_path):
+    for split in ("train", "valid"):
+        coco_file(tmp_path / split).rename(tmp_path / split / "_annotations.coco.json")
+    dataset = open_dataset(tmp_path)
+    assert dataset.splits == ("train", "val")
+    assert_dataset(dataset)  # ids are unique although both files say 1 and 2
+    assert len(open_dataset(tmp_path, split="val")) == 2
+
+
+def test_coco_layout_of_the_original(tmp_path):
+    source = coco_file(tmp_path / "x")
+    (tmp_path / "annotations").mkdir()
+    for split in ("train2017", "val2017"):
+        picture(tmp_path / split / "a.png")
+        picture(tmp_path / split / "b.png")
+        (tmp_path / "annotations" / f"instances_{split}.json").write_bytes(source.read_bytes())
+        (tmp_path / "annotations" / f"person_keypoints_{split}.json").write_bytes(source.read_bytes())
+    source.unlink()
+    dataset = open_dataset(tmp_path)
+    assert dataset.splits == ("train", "val")
+    assert len(dataset) == 4
+    assert {record.path.parent.name for record in dataset} == {"train2017", "val2017"}
+
+
+def test_coco_keypoints(tmp_path):
+    categories = [{"id": 7, "name": "person", "keypoints": ["nose", "left_eye", "right_eye"]}]
+    annotations = [{"keypoints": [1, 2, 2, 3, 4, 1, 0, 0, 0]}, {}]
+    dataset = open_dataset(coco_file(tmp_path, annotations, categories=categories))
+    assert_dataset(dataset)
+    assert dataset.keypoints.names == ("nose", "left_eye", "right_eye")
+    assert dataset.keypoints.flip_pairs == ((1, 2),)
+    assert dataset[0].keypoints[0].tolist() == [[1, 2, 2], [3, 4, 1], [0, 0, 0]]
+    assert not dataset[0].keypoints[1].any()
+
+
+def test_boxes_only_data_has_no_masks(tmp_path):
+    dataset = open_dataset(coco_file(tmp_path, [{"segmentation": None}, {"segmentation": []}]))
+    assert_dataset(dataset)
+    assert dataset[0].masks == ()
+    mixed = open_dataset(coco_file(tmp_path, [{"segmentation": None}, {}]))
+    assert len(mixed[0].masks) == 2  # a box among masks is its own mask
+
+
+# ---------------------------------------------------------------- VIA
+
+
+def via_folder(folder: Path, regions: object) -> Path:
+    for split in ("train", "val"):
+        picture(folder / split / "a.jpg")
+        content = {"a.jpg99": {"filename": "a.jpg", "size": 99, "regions": regions, "file_attributes": {}}}
+        (folder / split / "via_region_data.json").write_text(json.dumps(content))
+    return folder
+
+
+def polygon(**attributes: object) -> dict:
+    shape = {"name": "polygon", "all_points_x": [5, 25, 25], "all_points_y": [5, 5, 30]}
+    return {"shape_attributes": shape, "region_attributes": attributes}
+
+
+@pytest.mark.parametrize("regions", [{"0": polygon(), "1": polygon()}, [polygon(), polygon()]], ids=["via1", "via2"])
+def test_via_regions_of_both_versions(tmp_path, regions):
+    dataset = open_dataset(via_folder(tmp_path / "kites", regions))
+    assert_dataset(dataset)
+    assert dataset.format == "via"
+    assert dataset.classes == ("kites",)
+    assert dataset.splits == ("train", "val")
+    assert dataset[0].boxes.tolist() == [[5, 5, 25, 30]] * 2
+    assert dataset[0].areas.tolist() == [250, 250]
+
+
+def test_via_shapes_and_classes(tmp_path):
+    def region(kind: str, name: object = None, **shape: object) -> dict:
+        return {"shape_attributes": {"name": kind, **shape}, "region_attributes": {"label": name} if name else {}}
+
+    regions = [
+        region("rect", "box", x=1, y=2, width=10, height=5),
+        region("circle", "disc", cx=20, cy=20, r=8),
+        region("ellipse", {"disc": False, "egg": True}, cx=20, cy=20, rx=8, ry=4),
+        region("point", cx=3, cy=3),
+        region("polygon", all_points_x=[1, 2], all_points_y=[1, 2]),
+        region("rect", x=100, y=2, width=10, height=5),
+        region("circle"),
+    ]
+    dataset = open_dataset(via_folder(tmp_path / "d", regions), split="val")
+    assert_dataset(dataset)
+    record = dataset[0]
+    assert [dataset.classes[label] for label in record.labels] == ["box", "disc", "egg"]
+    assert record.boxes[0].tolist() == [1, 2, 11, 7]
+    np.testing.assert_allclose(record.areas, [50, np.pi * 64, np.pi * 32], rtol=0.01)
+    text = "\n".join(dataset.warnings)
+    assert "skipped 6 regions that enclose nothing" in text  # three in each split
+    assert "shape 'point'" in text
+    assert "skipped 2 boxes of zero area or outside the image" in text
+
+
+def test_via_missing_images_and_bad_json(tmp_path):
+    folder = via_folder(tmp_path / "d", [polygon()])
+    (folder / "val" / "a.jpg").unlink()
+    assert "skipped 1 images whose file is missing" in open_dataset(folder).warnings[0]
+    (folder / "train" / "a.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"no image that can be used; skipped 1 images that cannot be opened"):
+        open_dataset(folder)
+    file = folder / "train" / "via_region_data.json"
+    file.write_text(file.read_text()[:-3])
+    with pytest.raises(DataError, match="is not valid JSON"):
+        open_dataset(file)
+
+
+# ---------------------------------------------------------------- one PNG per object
+
+
+def test_png_objects(tmp_path):
+    for number in ("x1", "x2"):
+        picture(tmp_path / number / "images" / f"{number}.png")
+        (tmp_path / number / "masks").mkdir()
+        for index, box in enumerate([(5, 6, 20, 30), (30, 3, 33, 9)]):
+            mask = np.zeros((40, 50), np.uint8)
+            mask[box[1] : box[3], box[0] : box[2]] = 255
+            Image.fromarray(mask).save(tmp_path / number / "masks" / f"{index}.png")
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "x1" / "masks" / "empty.png")
+    Image.fromarray(np.ones((4, 5), np.uint8)).save(tmp_path / "x1" / "masks" / "small.png")
+    (tmp_path / "x1" / "masks" / "broken.png").write_bytes(b"\x89PNG")
+    dataset = open_dataset(tmp_path)
+    assert_dataset(dataset)
+    assert dataset.format == "png_objects"
+    assert dataset[1].boxes.tolist() == [[5, 6, 20, 30], [30, 3, 33, 9]]
+    assert dataset[1].areas.tolist() == [15 * 24, 18]
+    text = "\n".join(dataset.warnings)
+    for kind in ("1 empty masks", "1 masks of another size than their image", "1 masks that cannot be read"):
+        assert kind in text
+
+
+# ---------------------------------------------------------------- real data
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "images", "objects", "splits"),
+    [
+        ("balloon", "via", 74, 305, ("train", "val")),
+        ("nuclei", "coco", 664, 28986, ("train", "val")),
+        ("nuclei-original", "png_objects", 20, 777, ()),
+        ("coco-mini", "coco", 125, 1213, ("train", "val")),
+        ("person-keypoints", "coco", 215, 215, ("train", "val")),
+    ],
+)
+def test_real_data_opens_with_its_path_alone(data_dir, name, format, images, objects, splits):
+    dataset = open_dataset(data_dir / name)
+    assert_dataset(dataset)
+    assert isinstance(dataset, Dataset)
+    assert (dataset.format, dataset.splits) == (format, splits)
+    assert (len(dataset), sum(len(record) for record in dataset)) == (images, objects)
+    assert not dataset.warnings
+
+
+def test_sniff_leaves_other_json_alone(tmp_path):
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+    assert not coco.sniff(tmp_path)
