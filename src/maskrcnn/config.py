@@ -13,9 +13,6 @@ from typing import Any, Literal
 from maskrcnn.errors import ConfigError
 from maskrcnn.fields import build, replace_field, to_plain
 
-VERSION = 1
-
-
 # ---------------------------------------------------------------- model
 
 

@@ -26,10 +26,10 @@ def _small(name: str, frozen_stages: int = 2) -> Config:
     return Config(
         model=ModelConfig(
             backbone=BackboneConfig(name=name, frozen_stages=frozen_stages),
-            fpn=FPNConfig(channels=128),
+            fpn=FPNConfig(channels=96),
             rpn=RPNConfig(pre_nms_train=1000, pre_nms_test=500, post_nms_train=500, post_nms_test=300),
             box=BoxHeadConfig(fully_connected_channels=512, samples_per_image=128),
-            mask=MaskHeadConfig(channels=128),
+            mask=MaskHeadConfig(channels=96),
         ),
         data=DataConfig(
             min_size=384,

@@ -194,7 +194,11 @@ def _records(
             skipped.add("images whose file is missing", file, image_id, None, f"{name!r}")
             continue
         height, width = image.get("height"), image.get("width")
-        if not all(isinstance(side, int) and 0 < side < MOST_PIXELS for side in (height, width)):
+        if not (
+            isinstance(height, int)
+            and isinstance(width, int)
+            and 0 < min(height, width) <= max(height, width) < MOST_PIXELS
+        ):
             skipped.add("images without width and height", file, image_id, None, f"{height} x {width}")
             continue
         if isinstance(image_id, int) and image_id not in taken:

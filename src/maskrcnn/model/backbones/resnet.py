@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -12,9 +13,19 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from maskrcnn.config import BackboneConfig
 
 
+class FrozenNorm(FrozenBatchNorm2d):
+    """A batch norm whose statistics and scale never change, in one pass over memory instead of torchvision's two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        bias = self.bias - self.running_mean * scale
+        shape = (1, -1, 1, 1)
+        return torch.addcmul(bias.view(shape).to(x.dtype), x, scale.view(shape).to(x.dtype))
+
+
 def norm_layer(config: BackboneConfig) -> partial[nn.Module]:
     """The norm of every trunk: a constructor that takes the channels."""
-    norm: Callable[..., nn.Module] = FrozenBatchNorm2d if config.norm == "frozen_bn" else nn.BatchNorm2d
+    norm: Callable[..., nn.Module] = FrozenNorm if config.norm == "frozen_bn" else nn.BatchNorm2d
     return partial(norm, eps=config.norm_eps)
 
 
