@@ -32,7 +32,7 @@ def test_the_demo_from_data_to_pictures(
     """All of it in seconds: two steps on a few small images."""
     from maskrcnn.data import synthetic
 
-    def few_shapes(folder: Path) -> Path:
+    def few_shapes(folder: Path, train: int) -> Path:
         return write_shapes(folder, train=4, val=3, size=(64, 64))
 
     def short(name: str) -> object:
