@@ -179,7 +179,7 @@ def _epochs(dataset: Dataset, config: Config) -> Choice:
     images = len(dataset)
     passes = 6_000 if images < SMALL_DATA else 120_000  # images seen in all; r50-fpn: COCO's 1x has 1.4 million
     epochs = float(np.clip(round(passes / images), 12, 100))
-    every = float(max(1, round(epochs / 10)))
+    every = float(max(1, round(epochs / 5)))
     reason = f"{epochs:.0f} epochs of {images} images, evaluated every {every:.0f}"
     return {"train.epochs": epochs, "train.evaluate_every": every}, reason
 

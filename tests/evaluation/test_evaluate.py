@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -216,9 +217,9 @@ def test_two_processes_get_the_same_metrics_as_one(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     root = Path(__file__).parents[2]
-    run = subprocess.run(
-        [*command, str(tmp_path / "script.py"), str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=200
-    )
+    environment = os.environ | {"PYTHONPATH": str(root)}  # the script imports this file's fakes
+    command += [str(tmp_path / "script.py"), str(tmp_path)]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"metrics{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
