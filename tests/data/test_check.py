@@ -58,7 +58,18 @@ def test_masks(shapes, tmp_path):
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "empty.png")
     count = len(shapes[0])
     assert kinds(changed(shapes, masks=(MaskFile(tmp_path / "empty.png"),) * count)) == {"empty mask"}
-    assert kinds(changed(shapes, masks=(MaskFile(tmp_path / "gone.png"),) * count)) == {"unreadable mask"}
+    gone = changed(shapes, masks=(MaskFile(tmp_path / "gone.png"),) * count)
+    assert kinds(gone) == {"unreadable mask"}
+    assert len(drop_broken(gone, check_dataset(gone))) == 4
+    Image.fromarray(np.ones((9, 7), np.uint8)).save(tmp_path / "small.png")
+    small = changed(shapes, masks=(MaskFile(tmp_path / "small.png"),) * count)
+    assert kinds(small) == {"wrong mask size"}
+    assert any("7x9 in an image of 64x64" in str(problem) for problem in check_dataset(small))
+    assert kinds(changed(shapes, masks=shapes[0].masks * 2)) == {"mask count"}
+
+
+def test_boxes_alone_are_fine(shapes):
+    assert kinds(replace(shapes, records=[replace(record, masks=()) for record in shapes])) == set()
 
 
 def test_ids_classes_and_counts(shapes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,8 @@ def test_coco_bad_images_are_skipped_and_counted(tmp_path):
         ('{"images": [, "categories"', "is not valid JSON"),
         ('{"images": [], "categories": [{"id": 1, "name": "a"}]}', "the list `images` is empty"),
         ('{"images": {}, "categories": []}', "has no list 'images'"),
+        ('{"images": [{"id": 1}], "categories": []}', "the list `categories` is empty"),
+        ('{"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": 5}', "is not a list"),
         ('{"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "category id 1 is"),
         (
             '{"images": [{"id": 1, "file_name": "x.png"}], "categories": [{"id": 1, "name": "a"}]}',
@@ -169,6 +172,63 @@ def test_coco_any_value_in_any_field_is_kept_or_skipped(tmp_path, value, key):
     except DataError:
         return
     assert_dataset(dataset)
+
+
+def test_coco_is_recognised_however_it_was_written(tmp_path):
+    images = [{"id": i, "file_name": "a.png", "height": 40, "width": 50, "note": "x" * 99} for i in range(1, 900)]
+    path = coco_file(tmp_path, [{"note": "y" * 99}] * 900, images=images)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content, sort_keys=True), encoding="utf-8-sig")  # the three names lie far apart
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    assert len(open_dataset(tmp_path)) == 899
+    path.write_text(json.dumps(content)[:-70_000])
+    with pytest.raises(DataError, match=r"instances\.json: is not valid JSON"):
+        open_dataset(tmp_path)
+
+
+def test_coco_whole_floats_are_ids_and_other_ids_are_counted(tmp_path):
+    images = [{"id": i, "file_name": n, "height": 40, "width": 50} for i, n in ((4.0, "a.png"), (None, "b.png"))]
+    images += [{"id": "five", "file_name": "b.png", "height": 40, "width": 50}, {"id": [6], "file_name": "b.png"}, 7]
+    annotations = [{"image_id": 4}, {"image_id": "five", "id": 12.0, "category_id": 3.0}]
+    dataset = open_dataset(coco_file(tmp_path, annotations, images=images[:1] + images[2:]))
+    assert_dataset(dataset)
+    assert [record.image_id for record in dataset] == [4, 5]
+    assert dataset[1].annotation_ids.tolist() == [12]
+    (warning,) = dataset.warnings
+    assert "skipped 2 images that are not as COCO writes them" in warning
+
+
+def test_coco_image_paths_of_another_machine(tmp_path):
+    names = ["C:\\photos\\a.png", "photos/b.png", "p/c.png", "q/c.png", "/" + "long" * 99 + "/d.png"]
+    images = [{"id": i + 1, "file_name": name, "height": 40, "width": 50} for i, name in enumerate(names)]
+    picture(tmp_path / "c.png")  # which of the two is it?
+    dataset = open_dataset(coco_file(tmp_path, images=images))
+    assert [record.path.name for record in dataset] == ["a.png", "b.png"]
+    assert "skipped 3 images whose file is missing" in dataset.warnings[0]
+
+
+def test_coco_every_object_has_a_mask_or_none_has(tmp_path):
+    annotations = [{}, {"segmentation": None}, {"image_id": 2, "segmentation": [], "bbox": [1, 2, 3, 4]}]
+    dataset = open_dataset(coco_file(tmp_path, annotations))
+    assert_dataset(dataset)
+    assert dataset[1].masks[0].rings[0].tolist() == [[1, 2], [4, 2], [4, 6], [1, 6]]
+    (warning,) = dataset.warnings
+    assert "kept 2 objects without a mask, whose box stands in for it, first: " in warning
+
+
+def test_coco_short_rings_beside_good_ones_are_counted(tmp_path):
+    dataset = open_dataset(coco_file(tmp_path, [{"segmentation": [SQUARE, [1, 1, 5, 5]]}]))
+    assert len(dataset[0].masks[0].rings) == 1
+    assert "skipped 1 rings of fewer than three points" in dataset.warnings[0]
+    assert "1 of 2 rings" in dataset.warnings[0]
+
+
+def test_coco_files_of_other_tasks_are_passed_over(tmp_path):
+    coco_file(tmp_path).rename(tmp_path / "person_keypoints_train.json")
+    captions = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "caption": "a cat"}]}
+    (tmp_path / "captions_train.json").write_text(json.dumps(captions))
+    assert len(open_dataset(tmp_path)) == 2
 
 
 def test_coco_splits_of_a_folder(tmp_path):
@@ -261,9 +321,65 @@ def test_via_shapes_and_classes(tmp_path):
     assert record.boxes[0].tolist() == [1, 2, 11, 7]
     np.testing.assert_allclose(record.areas, [50, np.pi * 64, np.pi * 32], rtol=0.01)
     text = "\n".join(dataset.warnings)
-    assert "skipped 6 regions that enclose nothing" in text  # three in each split
+    assert "skipped 4 regions that enclose nothing" in text  # two in each split
+    assert "skipped 2 regions that are not as VIA writes them" in text
     assert "shape 'point'" in text
     assert "skipped 2 boxes of zero area or outside the image" in text
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "0"]), inner),
+        max_leaves=8,
+    ),
+    st.sampled_from(["regions", "region", "shape_attributes", "region_attributes", "name", "all_points_x", "filename"]),
+)
+def test_via_any_value_in_any_field_is_kept_or_skipped(tmp_path, value, key):
+    """Never a traceback: a clean data set, or a DataError."""
+    region = polygon()
+    for part in (region, region["shape_attributes"]):
+        if key in part:
+            part[key] = value
+    folder = via_folder(
+        tmp_path / "d", value if key == "regions" else [polygon(), value if key == "region" else region]
+    )
+    if key == "filename":
+        entries = [{"filename": value, "regions": [region]}, {"filename": "a.jpg", "regions": [region]}]
+        (folder / "val" / "via_region_data.json").write_text(json.dumps(entries))
+    try:
+        dataset = open_dataset(folder)
+    except DataError:
+        return
+    assert_dataset(dataset)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ({"all_points_x": [5, 1e300, 25]}, "regions with wild coordinates, first: .*1e\\+300"),
+        ({"all_points_x": [5, float("nan"), 25]}, "regions with wild coordinates, first: .*nan"),
+        ({"all_points_x": [5, 10, 30], "all_points_y": [5, 10, 30]}, "regions that enclose nothing"),
+        ({"all_points_x": None}, "regions that are not as VIA writes them"),
+    ],
+)
+def test_via_bad_regions_are_counted(tmp_path, shape, kind):
+    bad = polygon()
+    bad["shape_attributes"] |= shape
+    dataset = open_dataset(via_folder(tmp_path / "kites", [polygon(), bad]))
+    assert_dataset(dataset)
+    assert [len(record) for record in dataset] == [1, 1]
+    (warning,) = dataset.warnings
+    assert re.search(f"skipped 2 {kind}", warning)
+    assert "image a.jpg, annotation 1: " in warning
+
+
+def test_via_class_is_the_folder_name_from_inside_too(tmp_path, monkeypatch):
+    folder = via_folder(tmp_path / "kites", [polygon()])
+    monkeypatch.chdir(folder)
+    assert open_dataset("train").classes == open_dataset(".").classes == ("kites",)
+    assert open_dataset(via_folder(tmp_path / "sky", [])).classes == ("sky",)  # pictures without any object
 
 
 def test_via_missing_images_and_bad_json(tmp_path):

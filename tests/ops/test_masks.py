@@ -1,5 +1,7 @@
 """Masks against pycocotools, torchvision and full-size arithmetic."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as reference
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import (
@@ -181,6 +184,33 @@ def test_rle_inside_the_box_is_rle_of_the_full_mask(paste, threshold):
     for mask, rle in zip(full, results, strict=True):
         assert rle["counts"] == reference.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
     assert roi_masks_to_rle(masks[:0], boxes[:0], (60, 80)) == []
+
+
+def test_torchvision_paste_gives_torchvision_pixels():
+    masks, boxes = predictions(seed=7)
+    boxes = boxes.clip(0, [80, 60, 80, 60])  # theirs fails on a box that lies outside
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    masks, boxes = masks[seen], boxes[seen]
+    assert len(boxes) > 15
+    theirs = paste_masks_in_image(torch.from_numpy(masks)[:, None], torch.from_numpy(boxes), (60, 80))[:, 0] >= 0.5
+    ours = roi_masks_to_rle(masks, boxes, (60, 80), paste="torchvision")
+    assert np.array_equal(np.stack([decode_rle(rle) for rle in ours]), theirs.numpy())
+
+
+@pytest.mark.parametrize("kind", [RLE, Polygons])
+def test_memory_follows_the_boxes_not_the_image(kind):
+    ring = np.array([[4000.0, 5000.0], [4500.0, 5100.0], [4300.0, 5600.0]])
+    counts = polygons_to_rle([ring], (8000, 8000))["counts"]
+    mask = Polygons((ring,)) if kind is Polygons else RLE((8000, 8000), counts)
+    boxes = np.tile([[4000.0, 5000.0, 4500.0, 5600.0]], (20, 1))
+    tracemalloc.start()
+    crops = crop_masks([mask] * 20, boxes, IDENTITY, 112, (8000, 8000))
+    rles = roi_masks_to_rle(crops / np.float32(255), boxes, (8000, 8000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32e6  # one frame as bool takes 64e6
+    for rle in rles:
+        assert abs(rle_area(rle) / rle_area({"size": [8000, 8000], "counts": counts}) - 1) < 0.02
 
 
 def test_bad_mask_files_are_named(tmp_path):

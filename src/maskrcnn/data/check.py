@@ -17,6 +17,7 @@ from maskrcnn.ops.masks import mask_to_rle, rle_area
 from maskrcnn.structures import Dataset, Record
 
 MANY = 100  # objects in one image: COCO's AP counts no more
+UNUSABLE = ("missing image", "unreadable image", "wrong image size", "unreadable mask", "wrong mask size", "mask count")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def check_dataset(dataset: Dataset, decode: bool = True) -> list[Problem]:
 
 def drop_broken(dataset: Dataset, problems: Sequence[Problem]) -> Dataset:
     """The data set without the images that cannot be used."""
-    broken = {p.path for p in problems if p.kind in ("missing image", "unreadable image", "wrong image size")}
+    broken = {p.path for p in problems if p.kind in UNUSABLE}
     return replace(dataset, records=[record for record in dataset if record.path not in broken])
 
 
@@ -92,6 +93,9 @@ def _ids_and_classes(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _boxes(record: Record, classes: int) -> Iterator[Problem]:
+    if len(record.masks) not in (0, len(record)):
+        message = f"{len(record.masks)} masks for {len(record)} boxes; give each object its own, or none"
+        yield Problem("mask count", message, record.path, record.image_id)
     limit = np.array([record.width, record.height], np.float32)
     for box, label, number in zip(record.boxes, record.labels, record.annotation_ids, strict=True):
         where = (record.path, record.image_id, int(number))
@@ -117,10 +121,16 @@ def _files(record: Record) -> list[Problem]:
         message = f"{width}x{height} pixels, annotated as {record.width}x{record.height}{turned}; export the data again"
         return [Problem("wrong image size", message, record.path, record.image_id)]
     problems = []
-    for mask, number in zip(record.masks, record.annotation_ids, strict=True):
+    for mask, number in zip(record.masks, record.annotation_ids, strict=False):  # () where there are boxes alone
         where = (record.path, record.image_id, int(number))
         try:
-            if rle_area(mask_to_rle(mask, record.size)) == 0:
+            rle = mask_to_rle(mask, record.size)
+            if tuple(rle["size"]) != record.size:
+                message = (
+                    f"{rle['size'][1]}x{rle['size'][0]} in an image of {record.width}x{record.height}; export it again"
+                )
+                problems.append(Problem("wrong mask size", message, *where))
+            elif rle_area(rle) == 0:
                 problems.append(Problem("empty mask", "covers no pixel; draw it again", *where))
         except DataError as error:
             problems.append(Problem("unreadable mask", error.message, *where))

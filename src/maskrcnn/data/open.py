@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from maskrcnn.data.formats import FORMATS
+from maskrcnn.data.formats.layout import load_json
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Dataset
 
@@ -33,6 +34,8 @@ def open_dataset(path: str | Path | Dataset, format: str = "auto", split: str | 
     names = list(FORMATS) if format == "auto" else [format]
     name = next((n for n in names if FORMATS[n].sniff(path)), None)
     if name is None:
+        if path.suffix == ".json" and path.is_file():
+            load_json(path)  # raises where that is the reason
         looked = "; ".join(f"{n}: {FORMATS[n].LOOKS_FOR}" for n in names)
         raise DataError(f"no annotations found; looked for {looked}", path=path)
     dataset = FORMATS[name].read(path)

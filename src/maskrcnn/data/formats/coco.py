@@ -6,15 +6,17 @@ and keypoints are understood. What points nowhere is left out and counted; what 
 
 from __future__ import annotations
 
-import json
+import codecs
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import hotcoco.mask as coco_mask
 import numpy as np
 
+from maskrcnn.data.formats.layout import MOST_PIXELS, ImageFinder, json_files, load_json, split_of_name
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.errors import DataError
 from maskrcnn.ops.rle import parse_counts
@@ -23,9 +25,10 @@ from maskrcnn.structures import RLE, Dataset, KeypointSchema, Mask, Polygons, Re
 NAME = "coco"
 ID_KEYS = ("id", "image_id", "category_id")
 ODD = "annotations that are not as COCO writes them"
-MOST_PIXELS = 1 << 20  # a side; more is a mistake, or an attack
+NO_MASK = "objects without a mask, whose box stands in for it"
+SHORT_RINGS = "rings of fewer than three points, from objects that have others"
+OTHER_TASKS = ("captions", "image_info", "panoptic", "stuff")  # of COCO's own files
 LOOKS_FOR = "a .json with images and categories, here or up to two folders down"
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def sniff(path: Path) -> bool:
@@ -59,6 +62,7 @@ def read(path: Path) -> Dataset:
         labels = {category["id"]: label for label, category in enumerate(found)}
         records += _records(file, content, labels, len(schema.names) if schema else 0, split, taken, skipped)
     assert categories is not None
+    records = _uniform_masks(records, skipped)
     if not records:
         reason = f"; {skipped.sentences()[0]}" if skipped else ""
         raise DataError(f"holds no image that can be used{reason}", path=path)
@@ -77,33 +81,22 @@ def read(path: Path) -> Dataset:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if path.suffix == ".json" and _looks_right(path) else []
-    if not path.is_dir():
-        return []
-    patterns = ("*.json", "*/*.json", "*/*/*.json")
-    found = sorted(file for pattern in patterns for file in path.glob(pattern) if _looks_right(file))
-    instances = [f for f in found if f.name.startswith("instances")]
-    return instances or found  # person_keypoints_* beside instances_* describes the same images
+    found = json_files(path, 2, _looks_right)
+    instances = [file for file in found if file.name.startswith("instances")]
+    others = [file for file in found if not file.name.startswith(OTHER_TASKS)]
+    return instances or others or found  # person_keypoints_* beside instances_* describes the same images
 
 
 def _looks_right(file: Path) -> bool:
-    """Cheap: the keys show up in the first or last part of the text."""
+    """Cheap: two of the three lists show up in the first or last part of the text, by name or by what they hold."""
     with file.open("rb") as stream:
         head = stream.read(1 << 16)
         stream.seek(max(0, file.stat().st_size - (1 << 16)))
         text = head + stream.read()
-    if not head.lstrip().startswith(b"{"):
+    if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
         return False
-    return sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2
-
-
-def split_of_name(name: str) -> str | None:
-    """ "train" of "instances_train2017"; None where the name says nothing."""
-    for word in re.split(r"[^a-z]+", name.lower()):
-        if word in SPLITS:
-            return SPLITS[word]
-    return None
+    signs = (b'"images"', b'"file_name"'), (b'"annotations"', b'"image_id"'), (b'"categories"', b'"supercategory"')
+    return sum(any(key in text for key in keys) for keys in signs) >= 2
 
 
 def _split(file: Path, root: Path) -> str:
@@ -112,15 +105,14 @@ def _split(file: Path, root: Path) -> str:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not valid JSON ({error}); export it again", path=file) from error
+    content = load_json(file)
     for key in ("images", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"has no list {key!r}; a COCO file has images, annotations and categories", path=file)
-    if not content["images"]:
-        raise DataError("the list `images` is empty", path=file)
+        if not content[key]:
+            raise DataError(f"the list `{key}` is empty; export the data again with its {key}", path=file)
+    if not isinstance(content.setdefault("annotations", []), list | None):
+        raise DataError("`annotations` is not a list; export the data again", path=file)
     return content
 
 
@@ -129,7 +121,15 @@ def _names(categories: list[dict]) -> list[tuple[int, str]]:
 
 
 def _is_id(value: object) -> bool:
-    return value is None or isinstance(value, (int, str))
+    """Whole floats too: tables turn 7 into 7.0, and the two are the same key."""
+    return value is None or isinstance(value, (int, str)) or (isinstance(value, float) and value.is_integer())
+
+
+def _number(value: object) -> int | None:
+    """An id as an integer of 64 bits, or None."""
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value) if abs(value) < 1 << 62 else None
+    return None
 
 
 def _check_categories(file: Path, categories: list[dict]) -> None:
@@ -159,7 +159,12 @@ def _records(
 ) -> list[Record]:
     by_image: dict[Any, list[dict]] = defaultdict(list)
     seen: set[Any] = set()
-    images = [image for image in content["images"] if isinstance(image, dict) and _is_id(image.get("id"))]
+    images = []
+    for image in content["images"]:
+        if isinstance(image, dict) and "id" in image and _is_id(image["id"]):
+            images.append(image)
+        else:
+            skipped.add("images that are not as COCO writes them", file, None, None, f"{image!r:.100}")
     known = {image["id"] for image in images}
     for annotation in content.get("annotations") or []:
         if not isinstance(annotation, dict) or not all(map(_is_id, map(annotation.get, ID_KEYS))):
@@ -178,8 +183,8 @@ def _records(
         seen.add(name)
     records, done = [], set()
     folders = _image_folders(file, split)
-    listing = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
-    spare = max([0, *taken, *(i for i in known if isinstance(i, int))])  # ids above it are free
+    find = ImageFinder(folders, (str(image.get("file_name", "")) for image in images))
+    spare = max([0, *taken, *(number for i in known if (number := _number(i)) is not None)])  # ids above it are free
     for image in images:
         image_id = image["id"]
         name = str(image.get("file_name", ""))
@@ -187,9 +192,7 @@ def _records(
             skipped.add("images whose id is there twice", file, image_id, None, f"id {image_id}")
             continue
         done.add(image_id)
-        nested = "/" in name  # a path below one of the folders
-        places = (f / name for f, names in listing.items() if name in names or (nested and (f / name).is_file()))
-        place = next(places, None)
+        place = find(name)
         if place is None:
             skipped.add("images whose file is missing", file, image_id, None, f"{name!r}")
             continue
@@ -201,9 +204,8 @@ def _records(
         ):
             skipped.add("images without width and height", file, image_id, None, f"{height} x {width}")
             continue
-        if isinstance(image_id, int) and image_id not in taken:
-            number = image_id
-        else:
+        number = _number(image_id)
+        if number is None or number in taken:
             number = spare = spare + 1
         taken.add(number)
         annotations = by_image.get(image_id, [])
@@ -253,16 +255,21 @@ def _record(
             value = f"bbox {annotation.get('bbox')} in {width}x{height}"
             skipped.add("boxes of zero area or outside the image", file, image_id, name, value)
             continue
+        if isinstance(mask, Polygons) and (short := len(annotation["segmentation"]) - len(mask.rings)):
+            skipped.add(SHORT_RINGS, file, image_id, name, f"{short} of {short + len(mask.rings)} rings")
         boxes.append(box)
         labels.append(label_of[annotation["category_id"]])
         masks.append(mask)
         crowd.append(bool(annotation.get("iscrowd", 0)))
         areas.append(area if 0 < area <= height * width else (box[2] - box[0]) * (box[3] - box[1]))
-        ids.append(name if isinstance(name, int) and abs(name) < 1 << 62 else len(ids))
+        number = _number(name)
+        ids.append(len(ids) if number is None else number)
         points.append(row)
-    with_masks = [mask is not None for mask in masks]
-    if any(with_masks) and not all(with_masks):  # a box that stands among masks is taken as its own mask
-        masks = [m if m is not None else _box_mask(b) for m, b in zip(masks, boxes, strict=True)]
+    if any(mask is not None for mask in masks):
+        for i, mask in enumerate(masks):
+            if mask is None:
+                skipped.add(NO_MASK, file, image_id, ids[i], f"box {boxes[i]}", verb="kept")
+                masks[i] = _box_mask(boxes[i])
     return Record(
         path=place,
         image_id=image_id,
@@ -326,8 +333,22 @@ def _box(annotation: dict, mask: Mask | None, size: tuple[int, int]) -> list[flo
     return [x0, y0, x1, y1] if x1 > x0 and y1 > y0 else None  # NaN fails both
 
 
-def _box_mask(box: list[float]) -> Polygons:
-    x0, y0, x1, y1 = box
+def _uniform_masks(records: list[Record], skipped: Skipped) -> list[Record]:
+    """A data set has a mask for every object or for none."""
+    if not any(record.masks for record in records):
+        return records
+    uniform = []
+    for record in records:
+        if len(record.masks) < len(record):
+            for box, number in zip(record.boxes, record.annotation_ids, strict=True):
+                skipped.add(NO_MASK, record.path, record.image_id, number, f"box {box.tolist()}", verb="kept")
+            record = replace(record, masks=tuple(map(_box_mask, record.boxes)))
+        uniform.append(record)
+    return uniform
+
+
+def _box_mask(box: list[float] | np.ndarray) -> Polygons:
+    x0, y0, x1, y1 = map(float, box)
     return Polygons((np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskrcnn.data.formats.coco import split_of_name
+from maskrcnn.data.formats.layout import split_of_name
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import load_mask_file

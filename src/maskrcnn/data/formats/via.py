@@ -6,14 +6,13 @@ and lines are left out and counted.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from maskrcnn.data.formats.coco import split_of_name
+from maskrcnn.data.formats.layout import MOST_PIXELS, json_files, load_json, split_of_name
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Dataset, Polygons, Record
@@ -51,11 +50,14 @@ def read(path: Path) -> Dataset:
                 continue
             regions = entry.get("regions") or []
             regions = list(regions.values()) if isinstance(regions, dict) else regions
+            if not isinstance(regions, list):
+                skipped.add("images whose regions are no list", file, image.name, None, f"{regions!r:.100}")
+                continue
             parsed.append((image, split, size, _objects(regions, size, default, file, image.name, skipped)))
     if not parsed:
         reason = f"; {skipped.sentences()[0]}" if skipped else ""
         raise DataError(f"holds no image that can be used{reason}", path=path)
-    classes = sorted({name for *_, objects in parsed for _, name in objects})
+    classes = sorted({name for *_, objects in parsed for _, name in objects}) or [_default_class(path, files[0])]
     records, next_id = [], 1
     for number, (image, split, size, objects) in enumerate(parsed, 1):
         records.append(_record(image, number, split, size, objects, classes, next_id))
@@ -71,9 +73,7 @@ def read(path: Path) -> Dataset:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if path.suffix == ".json" and _looks_right(path) else []
-    return sorted(f for pattern in ("*.json", "*/*.json") for f in path.glob(pattern) if _looks_right(f))
+    return json_files(path, 1, _looks_right)
 
 
 def _looks_right(file: Path) -> bool:
@@ -83,19 +83,18 @@ def _looks_right(file: Path) -> bool:
 
 
 def _entries(file: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not valid JSON ({error}); export it again", path=file) from error
+    content = load_json(file)
     content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
     entries = list(content.values()) if isinstance(content, dict) else content
+    if not isinstance(entries, list):
+        raise DataError("holds no images; a VGG Image Annotator file has one entry for each", path=file)
     return [entry for entry in entries if isinstance(entry, dict) and "filename" in entry]
 
 
 def _default_class(path: Path, file: Path) -> str:
     """The data set's folder name, for regions without attributes."""
-    folder = path if path.is_dir() else file.parent
-    return folder.parent.name if split_of_name(folder.name) else folder.resolve().name
+    folder = (path if path.is_dir() else file.parent).resolve()
+    return (folder.parent.name if split_of_name(folder.name) else folder.name) or "object"
 
 
 def _size(image: Path) -> tuple[int, int] | str:
@@ -116,12 +115,17 @@ def _objects(
 ) -> list[tuple[np.ndarray, str]]:
     objects = []
     for index, region in enumerate(regions):
-        shape = region.get("shape_attributes") or {}
         try:
+            shape = region.get("shape_attributes") or {}
             ring = _ring(shape)
-        except (KeyError, TypeError, ValueError):
-            ring = None
-        if ring is None:
+            name = _class(region.get("region_attributes") or {}, default)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            skipped.add("regions that are not as VIA writes them", file, image, index, f"{region!r:.100}")
+            continue
+        if ring is not None and not (np.abs(ring) < MOST_PIXELS).all():  # NaN fails too
+            skipped.add("regions with wild coordinates", file, image, index, f"{np.abs(ring).max()}")
+            continue
+        if ring is None or _area(ring) == 0:
             skipped.add("regions that enclose nothing", file, image, index, f"shape {shape.get('name')!r}")
             continue
         low = np.maximum(ring.min(axis=0), 0)
@@ -129,7 +133,7 @@ def _objects(
         if not (high > low).all():
             skipped.add("boxes of zero area or outside the image", file, image, index, f"in {size[1]}x{size[0]}")
             continue
-        objects.append((ring, _class(region.get("region_attributes") or {}, default)))
+        objects.append((ring, name))
     return objects
 
 
@@ -178,9 +182,7 @@ def _record(
 ) -> Record:
     limit = np.array([size[1], size[0]], np.float64)
     boxes = [np.concatenate([np.maximum(r.min(axis=0), 0), np.minimum(r.max(axis=0), limit)]) for r, _ in objects]
-    areas = [
-        0.5 * abs(np.dot(r[:, 0], np.roll(r[:, 1], -1)) - np.dot(r[:, 1], np.roll(r[:, 0], -1))) for r, _ in objects
-    ]
+    areas = [_area(ring) for ring, _ in objects]
     return Record(
         path=image,
         image_id=number,
