@@ -60,7 +60,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         monkeypatch.setitem(sys.modules, f"maskrcnn.{module}", SimpleNamespace(**names))
 
     fake("data.open", open_dataset=lambda path, format="auto": a_dataset())
-    fake("data.check", check_dataset=lambda dataset: ["0.png: bad polygon", "1.png: bad box"])
+    fake("data.check", check_dataset=lambda dataset, decode=True: ["0.png: bad polygon", "1.png: bad box"])
     fake("training.loop", train=train)
     fake("evaluation.evaluate", evaluate=evaluate)
     fake("weights.imagenet", imagenet_file=lambda name: Path(f"{name}.pth"))
@@ -326,3 +326,12 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         warnings.simplefilter("always")
         assert run("presets") == 0
     assert capsys.readouterr().err == "warning: a.png: cut short; skipped\n"
+
+
+def test_train_tells_what_is_wrong_with_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = Dataset([], ("cat",), (1,), warnings=tuple(f"skipped {i} polygons" for i in range(12)))
+    cli._tell_problems(dataset, "D")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert lines[0] == "warning: skipped by the reader: skipped 0 polygons"
+    assert lines[-1] == "and 3 more: maskrcnn inspect data D"

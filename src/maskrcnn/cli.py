@@ -24,6 +24,7 @@ from maskrcnn.presets import PRESETS, preset
 if TYPE_CHECKING:
     from maskrcnn.structures import Dataset
 
+TOLD = 10  # problems of the data that `train` prints
 SAVES = ("overlay", "json", "masks")
 
 
@@ -68,6 +69,7 @@ def demo(given: Any) -> None:
 def train(given: Any) -> None:
     config, reasons, dataset, val = _planned(given)
     _say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
+    _tell_problems(dataset, given.dataset)
     weights = None if given.resume else _weights(given.weights, config.model.backbone.name)
     from maskrcnn.training.loop import train as run_training
 
@@ -185,6 +187,17 @@ def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
         training, name, fixed=fixed, accelerator=_has_accelerator(given.device), pretrained=given.weights != "none"
     )
     return planned.config, [reason, *planned.reasons], training, validation
+
+
+def _tell_problems(dataset: Dataset, path: str) -> None:
+    """What is wrong with the annotations, before the first step. Files are looked at when they are loaded."""
+    from maskrcnn.data.check import check_dataset
+
+    problems = check_dataset(dataset, decode=False)
+    for problem in problems[:TOLD]:
+        _say(str(problem))
+    if len(problems) > TOLD:
+        _say(f"and {len(problems) - TOLD} more: maskrcnn inspect data {path}")
 
 
 def _config_of(out: Path) -> Config | None:
