@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.errors import ConfigError, DataError, WeightsError
 from maskrcnn.instances import Instances
-from maskrcnn.predict.predictor import Predictor, choose_precision, padded_size
+from maskrcnn.predict.predictor import Predictor, choose_precision, padded_size, prepare_ahead
 from maskrcnn.structures import Detections
 from tests.model.tiny import tiny_model
 
@@ -205,3 +205,23 @@ def test_messages(tmp_path: Path) -> None:
         choose_precision("fp8", torch.device("cpu"))
     with pytest.raises(WeightsError, match="no such file or folder"):
         Predictor.load(tmp_path / "runs")
+
+
+def test_giving_up_does_not_wait_for_the_threads() -> None:
+    """Closing may happen in the garbage collector, while another thread starts: joining there would deadlock."""
+    import threading
+
+    busy, release = threading.Event(), threading.Event()
+
+    def prepare(item: int) -> int:
+        if item == 1:
+            busy.set()
+            release.wait(20)
+        return item
+
+    ahead = prepare_ahead(prepare, range(9), workers=1, ahead=3)  # type: ignore[arg-type]
+    next(ahead)
+    assert busy.wait(20)
+    ahead.close()  # would hang for 20 s
+    assert not release.is_set()
+    release.set()

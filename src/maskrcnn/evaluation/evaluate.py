@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
@@ -137,9 +138,9 @@ def predict_dataset(
     workers = workers or min(8, os.cpu_count() or 1)
     records = _by_size(dataset.records, predictor)
     skipped = 0
-    with _Bar(len(records), progress) as bar:
-        paths = (record.path for record in records)
-        coming = prepare_ahead(predictor.prepare, paths, workers=workers, ahead=batch_size + 2 * workers)
+    paths = (record.path for record in records)
+    ahead = prepare_ahead(predictor.prepare, paths, workers=workers, ahead=batch_size + 2 * workers)
+    with _Bar(len(records), progress) as bar, contextlib.closing(ahead) as coming:
         for start in range(0, len(records), batch_size):
             readable, images = [], []
             for record in records[start : start + batch_size]:

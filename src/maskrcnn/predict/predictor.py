@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +121,10 @@ class Predictor:
 
     def _stream(self, items: Iterable[Any], batch_size: int, score_threshold: float) -> Iterator[Instances]:
         self.skipped = []
-        prepared = self._readable(prepare_ahead(self.prepare, items, workers=2, ahead=2 * batch_size))
-        while chunk := list(itertools.islice(prepared, batch_size)):
-            yield from self.predict_prepared(chunk, score_threshold, batch_size)
+        with contextlib.closing(prepare_ahead(self.prepare, items, workers=2, ahead=2 * batch_size)) as ahead:
+            prepared = self._readable(ahead)
+            while chunk := list(itertools.islice(prepared, batch_size)):
+                yield from self.predict_prepared(chunk, score_threshold, batch_size)
 
     def _readable(self, ahead: Iterable[Future[Prepared]]) -> Iterator[Prepared]:
         for future in ahead:
@@ -219,22 +220,23 @@ def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
 
 def prepare_ahead(
     prepare: Callable[[Any], Prepared], items: Iterable[Any], *, workers: int, ahead: int
-) -> Iterator[Future[Prepared]]:
+) -> Generator[Future[Prepared], None, None]:
     """Run `prepare` on the items in threads, at most `ahead` of the consumer, in order.
 
     Threads, not processes: decoding and resizing let go of the interpreter, and tensors need no copy.
     """
     items = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         waiting = deque(pool.submit(prepare, item) for item in itertools.islice(items, ahead))
-        try:
-            while waiting:
-                future = waiting.popleft()
-                waiting.extend(pool.submit(prepare, item) for item in itertools.islice(items, 1))
-                yield future
-        finally:  # the consumer stopped early
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            future = waiting.popleft()
+            waiting.extend(pool.submit(prepare, item) for item in itertools.islice(items, 1))
+            yield future
+    finally:
+        # Not waiting for the threads: if the consumer gave up and the garbage collector closes this generator while
+        # another thread starts, joining here would deadlock.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def choose_device(name: str | torch.device) -> torch.device:
