@@ -14,9 +14,10 @@ from _torchvision import ellipse
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.evaluation.coco import NUMBERS, GroundTruth, Metrics, measure
 from maskrcnn.ops.masks import encode_mask
-from maskrcnn.structures import RLE, Dataset, Record
+from maskrcnn.structures import RLE, Record
 
 CLASSES = 20
 SIDE = 256  # pixels of the square images

@@ -29,9 +29,9 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from maskrcnn import open_dataset
 from maskrcnn.data.sample import load_image
+from maskrcnn.dataset import Dataset
 from maskrcnn.evaluation.coco import GroundTruth, Metrics, measure
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
-from maskrcnn.structures import Dataset
 
 STAGES = (3, 6, 13, 17)  # last block of MobileNetV2 at strides 4, 8, 16, 32
 CHANNELS = [24, 32, 96, 320]

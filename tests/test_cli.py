@@ -14,9 +14,10 @@ import pytest
 
 from maskrcnn import cli
 from maskrcnn.config import Config
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError, TrainingError
 from maskrcnn.presets import preset
-from maskrcnn.structures import Dataset, Record
+from maskrcnn.structures import Record
 
 
 def a_dataset(splits: tuple[str, ...] = ("train", "val")) -> Dataset:

@@ -20,6 +20,8 @@ STREET = [
     ["config"],
     ["presets"],
     ["structures"],
+    ["table"],
+    ["dataset"],
     ["ops"],
     ["instances"],
     ["data"],

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.plan import choose_splits, plan
 from maskrcnn.presets import preset
-from maskrcnn.structures import Dataset, Record
+from maskrcnn.structures import Record
 
 
 def record(

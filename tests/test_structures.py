@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
-from maskrcnn.structures import Dataset, Proposals, Record, Samples, Targets, empty_targets
+from maskrcnn.structures import Proposals, Record, Samples, Targets, empty_targets
 
 
 def record(image_id: int, labels: list[int], *, split: str = "", crowd: tuple[int, ...] = ()) -> Record:

@@ -12,7 +12,7 @@ _HOME = {
     "Config": "maskrcnn.config",
     "ConfigError": "maskrcnn.errors",
     "DataError": "maskrcnn.errors",
-    "Dataset": "maskrcnn.structures",
+    "Dataset": "maskrcnn.dataset",
     "Detections": "maskrcnn.structures",
     "ExportError": "maskrcnn.errors",
     "Instances": "maskrcnn.instances",

@@ -22,7 +22,7 @@ from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
 from maskrcnn.presets import PRESETS, preset
 
 if TYPE_CHECKING:
-    from maskrcnn.structures import Dataset
+    from maskrcnn.dataset import Dataset
 
 TOLD = 10  # problems of the data that `train` prints
 SAVES = ("overlay", "json", "masks")

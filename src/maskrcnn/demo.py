@@ -11,8 +11,8 @@ from maskrcnn.errors import TrainingError
 from maskrcnn.presets import preset
 
 if TYPE_CHECKING:
+    from maskrcnn.dataset import Dataset
     from maskrcnn.predict.predictor import Predictor
-    from maskrcnn.structures import Dataset
 
 MARK = "made-by-maskrcnn-demo"  # a folder with this file may be overwritten
 IMAGES = 1500  # to train on; making them takes seconds

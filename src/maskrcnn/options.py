@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maskrcnn import config as config_module
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
 
@@ -50,8 +50,8 @@ def fields(part: type = Config, prefix: str = "") -> Iterator[Field]:
 
 @cache
 def _docs(part: type) -> dict[str, str]:
-    """The string under each field of a dataclass in config.py, which Python itself forgets."""
-    module = ast.parse(inspect.getsource(config_module))
+    """The string under each field of a dataclass of the config, which Python itself forgets."""
+    module = ast.parse(inspect.getsource(sys.modules[part.__module__]))
     body = next(node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == part.__name__)
     return {
         field.target.id: " ".join(doc.value.value.split())

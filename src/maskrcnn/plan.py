@@ -18,7 +18,7 @@ from maskrcnn.options import apply
 from maskrcnn.presets import preset as make_preset
 
 if TYPE_CHECKING:
-    from maskrcnn.structures import Dataset
+    from maskrcnn.dataset import Dataset
 
 SMALL_DATA = 2000
 """Images below which the light preset does as well as ResNet-50, in a tenth of the time."""

@@ -7,10 +7,10 @@ foreground only. Batched structures are padded to a fixed count and carry a `val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,11 +45,34 @@ class RLE:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes inside a file: one member of a TFRecord or tar shard."""
+
+    start: int
+    length: int
+
+    def read(self, path: Path) -> bytes:
+        """The bytes; fewer where the file ends early. Raises `OSError`."""
+        with path.open("rb") as stream:
+            stream.seek(self.start)
+            return stream.read(self.length)
+
+
+@dataclass(frozen=True, slots=True)
 class MaskFile:
-    """A mask image of the whole frame, one object: pixels > 0, or equal to `value`, belong to the object."""
+    """A mask image of the whole frame, one object: pixels > 0, or equal to `value`, belong to the object.
+
+    Attributes:
+        path: an image file; with `span`, a file that contains one.
+        value: the number of the object in a label image; None: every pixel above 0.
+        span: where the mask lies in the file; None: it is the file.
+        raw: (height, width) where the span holds plain little-endian float32 in row-major order, and no image.
+    """
 
     path: Path
     value: int | None = None
+    span: Span | None = None
+    raw: tuple[int, int] | None = None
 
 
 Mask = Polygons | RLE | MaskFile
@@ -71,6 +94,8 @@ class Record:
         annotation_ids: (N,) int64, the ids in the file, for messages.
         keypoints: (N, K, 3) float32 x, y, visibility, or None.
         split: "train", "val", "test" or "" when the data set has no splits.
+        span: where the encoded image lies in `path`; None: `path` is the image.
+        make: returns the image as an array, for data that has no files; `path` is then a name for messages.
     """
 
     path: Path
@@ -85,6 +110,8 @@ class Record:
     annotation_ids: np.ndarray
     keypoints: np.ndarray | None = None
     split: str = ""
+    span: Span | None = None
+    make: Callable[[], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -93,87 +120,6 @@ class Record:
     def size(self) -> tuple[int, int]:
         """(height, width), original frame."""
         return self.height, self.width
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A value: records and what their labels mean.
-
-    Attributes:
-        records: the images.
-        classes: class names, index = label.
-        category_ids: the external id of each class (COCO's sparse ids), same order as `classes`.
-        keypoints: names and left-right pairs of the keypoints, or None.
-        name: for messages, usually the path.
-        format: the reader that made it.
-        warnings: what the reader skipped or repaired, one sentence each.
-    """
-
-    records: Sequence[Record]
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    keypoints: KeypointSchema | None = None
-    name: str = ""
-    format: str = ""
-    warnings: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Dataset: ...
-    def __getitem__(self, index: int | slice) -> Record | Dataset:
-        if isinstance(index, slice):
-            return replace(self, records=self.records[index])
-        return self.records[index]
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits present, in order of first appearance; () when the data has none."""
-        return tuple(dict.fromkeys(record.split for record in self.records if record.split))
-
-    def split(self, name: str) -> Dataset:
-        """The records of one split. Raises `DataError` naming the known ones."""
-        from maskrcnn.errors import DataError
-
-        if name not in self.splits:
-            known = ", ".join(self.splits) or "none: the data set has no splits"
-            raise DataError(f"no split {name!r}; known splits: {known}", path=self.name or None)
-        return replace(self, records=[r for r in self.records if r.split == name])
-
-    def class_counts(self) -> np.ndarray:
-        """(C,) int64: objects per class, crowds left out."""
-        counts = np.zeros(len(self.classes), np.int64)
-        for record in self.records:
-            known = ~record.crowd & (record.labels >= 0) & (record.labels < len(counts))
-            np.add.at(counts, record.labels[known], 1)
-        return counts
-
-    def summary(self) -> str:
-        """A few lines: images, objects, classes with counts, sizes."""
-        objects = [len(record) for record in self.records]
-        lines = [f"{self.name or 'dataset'}: {len(self)} images, {sum(objects)} objects ({self.format or 'made'})"]
-        counts = self.class_counts()
-        order = np.argsort(-counts, kind="stable")[:20]
-        shown = ", ".join(f"{self.classes[i]} {counts[i]}" for i in order)
-        more = "" if len(self.classes) <= 20 else f", and {len(self.classes) - 20} more"
-        lines.append(f"classes ({len(self.classes)}): {shown}{more}")
-        if objects:
-            heights = [record.height for record in self.records]
-            widths = [record.width for record in self.records]
-            lines.append(
-                f"sizes: {min(widths)}-{max(widths)} wide, {min(heights)}-{max(heights)} high; "
-                f"objects per image: median {int(np.median(objects))}, most {max(objects)}"
-            )
-        if self.splits:
-            parts = ", ".join(f"{s} {sum(r.split == s for r in self.records)}" for s in self.splits)
-            lines.append(f"splits: {parts}")
-        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
 
 
 # ---------------------------------------------------------------- batched tensors, input frame

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from maskrcnn.structures import Dataset, MaskFile, Polygons
+from maskrcnn.dataset import Dataset
+from maskrcnn.structures import MaskFile, Polygons
 
 
 def assert_dataset(dataset: Dataset) -> None:
@@ -19,7 +20,7 @@ def assert_dataset(dataset: Dataset) -> None:
     assert len(with_masks) <= 1, "all images have masks, or none"
     for record in dataset:
         count = len(record)
-        assert record.path.is_file()
+        assert record.make is not None or record.path.is_file()
         assert isinstance(record.image_id, int)
         assert record.boxes.dtype == np.float32
         assert record.boxes.shape == (count, 4)

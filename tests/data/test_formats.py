@@ -14,9 +14,9 @@ from PIL import Image
 
 from maskrcnn.data.formats import coco
 from maskrcnn.data.open import open_dataset
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
-from maskrcnn.structures import Dataset
 from tests.data.contract import assert_dataset
 
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]

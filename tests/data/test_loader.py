@@ -17,8 +17,9 @@ from PIL import Image
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.loader import Loader
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.structures import Batch, Dataset, KeypointSchema, Polygons, Record
+from maskrcnn.structures import Batch, KeypointSchema, Polygons, Record
 
 SIZES = [(40, 60), (60, 40), (50, 50), (30, 90), (64, 64), (45, 60)]
 DATA = DataConfig(
@@ -322,7 +323,8 @@ import numpy as np
 from maskrcnn.config import DataConfig
 from maskrcnn.data.loader import Loader
 from maskrcnn.ops.masks import encode_mask
-from maskrcnn.structures import RLE, Dataset, Polygons, Record
+from maskrcnn.dataset import Dataset
+from maskrcnn.structures import RLE, Polygons, Record
 
 generator = np.random.default_rng(0)
 corners = generator.uniform(0, 7000, (1000, 2))

@@ -14,9 +14,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.evaluation.coco import NUMBERS, GroundTruth, Metrics, measure
-from maskrcnn.structures import RLE, Dataset, Polygons, Record
+from maskrcnn.structures import RLE, Polygons, Record
 
 CATEGORY_IDS = (7, 3, 90)
 SIZE = (160, 200)

@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from maskrcnn.config import DataConfig, ModelConfig
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError, WeightsError
 from maskrcnn.evaluation import evaluate as room
 from maskrcnn.evaluation.evaluate import evaluate, predict_dataset
 from maskrcnn.predict.predictor import Predictor
-from maskrcnn.structures import Dataset, Detections, Polygons, Record
+from maskrcnn.structures import Detections, Polygons, Record
 from tests.model.tiny import tiny_model
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import maskrcnn.training.setup as setup
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, WeightsError
-from maskrcnn.structures import Dataset
 from maskrcnn.training.loop import train
 from maskrcnn.weights.load import load_weights
 from maskrcnn.weights.native import save_model

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from maskrcnn.config import Config
+from maskrcnn.dataset import Dataset
 from maskrcnn.presets import preset
-from maskrcnn.structures import Dataset, Polygons, Record
+from maskrcnn.structures import Polygons, Record
 
 SIDE = 64
 

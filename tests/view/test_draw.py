@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
-from maskrcnn.structures import Dataset, Polygons, Record
+from maskrcnn.structures import Polygons, Record
 from maskrcnn.view.draw import COLORS, draw_instances, draw_truth, grid, side_by_side, to_supervision
 
 HEIGHT, WIDTH = 120, 160

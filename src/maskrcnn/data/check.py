@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from maskrcnn.data.sample import load_image
+from maskrcnn.data.sample import load_record
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import mask_to_rle, rle_area
-from maskrcnn.structures import Dataset, Record
+from maskrcnn.structures import Record
 
 MANY = 100  # objects in one image: COCO's AP counts no more
 UNUSABLE = ("missing image", "unreadable image", "wrong image size", "unreadable mask", "wrong mask size", "mask count")
@@ -110,7 +111,7 @@ def _boxes(record: Record, classes: int) -> Iterator[Problem]:
 def _files(record: Record) -> list[Problem]:
     """What only the pixels tell."""
     try:
-        height, width = load_image(record.path).shape[1:]
+        height, width = load_record(record).shape[1:]
     except DataError as error:
         kind = "unreadable image" if record.path.exists() else "missing image"
         return [Problem(kind, error.message, record.path, record.image_id)]

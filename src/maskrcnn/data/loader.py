@@ -18,10 +18,11 @@ from torch.utils import data as torch_data
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.buckets import Group, Plan, evaluation_order, plan_shapes, sample_key, training_order
-from maskrcnn.data.sample import load_image
+from maskrcnn.data.sample import load_record
 from maskrcnn.data.transforms import Objects, augment, place, place_image
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
-from maskrcnn.structures import Batch, Dataset, Record, Targets
+from maskrcnn.structures import Batch, Record, Targets
 
 MAX_BROKEN = 0.1  # part of the images that may be unreadable before training stops
 
@@ -227,7 +228,7 @@ class _Source(torch_data.Dataset):
 
     def _sample(self, record: Record, key: int, canvas: tuple[int, int]) -> _Sample:
         """The canvas is the record's own, not the batch's: whom it shares a batch with does not change an image."""
-        image = load_image(record.path)
+        image = load_record(record)
         if tuple(image.shape[-2:]) != record.size:
             raise DataError(
                 f"image is {image.shape[-1]} x {image.shape[-2]}, but its annotations are for "

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from maskrcnn.data.formats import FORMATS
 from maskrcnn.data.formats.layout import load_json
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.structures import Dataset
 
 
 def open_dataset(path: str | Path | Dataset, format: str = "auto", split: str | None = None) -> Dataset:

@@ -8,6 +8,9 @@ Frames: the decoded image is the *original* frame (EXIF orientation applied); th
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from maskrcnn.config import DataConfig
 from maskrcnn.errors import DataError
+from maskrcnn.structures import Record, Span
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,24 +33,56 @@ _EXIF_ORIENTATION = 0x0112
 _pillow_limit = threading.Lock()
 
 
-def load_image(path: str | Path) -> Tensor:
+def load_record(record: Record) -> Tensor:
+    """The image of a record, (3, H, W) uint8 RGB, wherever it lies: a file, a part of one, or a function.
+
+    Raises:
+        DataError: as `load_image`; or the function failed, or gave no image.
+    """
+    if record.make is None:
+        return load_image(record.path, record.span)
+    try:
+        made = record.make()
+    except Exception as error:
+        message = f"the function that makes this image failed ({type(error).__name__}: {error}); mend it"
+        raise DataError(message, path=record.path, image=record.image_id) from error
+    return to_image_tensor(made)
+
+
+def load_image(path: str | Path, span: Span | None = None) -> Tensor:
     """Decode a file to (3, H, W) uint8 RGB, original frame. Strides are those of (H, W, 3), which resizing likes.
+
+    Args:
+        path: an image file, or a file that holds the encoded image in `span`.
 
     Raises:
         DataError: the file is missing, truncated, no image, or larger than 500 megapixels.
     """
+    with opened(Path(path), span) as image:
+        return _from_pil(image)
+
+
+def image_size(path: str | Path, span: Span | None = None) -> tuple[int, int]:
+    """(height, width) as a person sees it (EXIF applied), from the header alone. Raises `DataError` as `load_image`."""
+    with opened(Path(path), span) as image:
+        height, width = image.height, image.width
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+@contextmanager
+def opened(path: Path, span: Span | None = None) -> Iterator[Image.Image]:
+    """A file as a Pillow image, not decoded yet; whatever goes wrong inside the `with` becomes a `DataError`."""
     from PIL import UnidentifiedImageError
 
-    path = Path(path)
     try:
-        with _open(path) as image:
+        with _open(path if span is None else BytesIO(span.read(path))) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"image is {image.width} x {image.height} pixels, more than the limit of 500 megapixels; "
                     "cut it into tiles",
                     path=path,
                 )
-            return _from_pil(image)
+            yield image
     except DataError:
         raise
     except FileNotFoundError:
@@ -126,7 +162,7 @@ def pad_to(image: Tensor, size: tuple[int, int]) -> Tensor:
     return padded
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | BytesIO) -> Image.Image:
     """Open lazily, with our pixel limit in place of Pillow's (which refuses from 179 megapixels on)."""
     from PIL import Image
 

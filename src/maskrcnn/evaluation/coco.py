@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import mask_to_rle
-from maskrcnn.structures import Dataset, Record
+from maskrcnn.structures import Record
 
 # name: (precision or recall, IoU threshold index or all, area range index, detections an image index)
 _ALL = slice(None)

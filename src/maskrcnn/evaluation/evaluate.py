@@ -17,13 +17,14 @@ import torch
 
 from maskrcnn.data.open import open_dataset
 from maskrcnn.data.sample import resized_size
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.evaluation.coco import GroundTruth, Metrics, measure
 from maskrcnn.instances import Instances
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.predictor import Precision, Predictor, padded_size, prepare_ahead
 from maskrcnn.predict.results import to_coco
-from maskrcnn.structures import Dataset, Record
+from maskrcnn.structures import Record
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import hotcoco.mask as coco_mask
 import numpy as np
@@ -49,7 +50,9 @@ def mask_to_rle(mask: Mask, size: tuple[int, int]) -> dict:
 def load_mask_file(mask: MaskFile) -> np.ndarray:
     """(H, W) bool. Raises `DataError` where the file cannot be read."""
     try:
-        with Image.open(mask.path) as image:
+        if mask.raw is not None:
+            return _raw_mask(mask, mask.raw)
+        with Image.open(mask.path if mask.span is None else BytesIO(mask.span.read(mask.path))) as image:
             pixels = np.asarray(image)
     except FileNotFoundError:
         raise DataError("the mask file is missing", path=mask.path) from None
@@ -57,6 +60,13 @@ def load_mask_file(mask: MaskFile) -> np.ndarray:
         raise DataError(f"the mask file cannot be read ({error}); write it again", path=mask.path) from error
     pixels = pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=-1)
     return pixels > 0 if mask.value is None else pixels == mask.value
+
+
+def _raw_mask(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:
+    data = b"" if mask.span is None else mask.span.read(mask.path)
+    if len(data) != 4 * size[0] * size[1]:
+        raise ValueError(f"{len(data)} bytes for {size[1]}x{size[0]} floats")
+    return np.frombuffer(data, "<f4").reshape(size) > 0
 
 
 def crop_masks(

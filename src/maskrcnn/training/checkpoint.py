@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn.config import Config
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import TrainingError, WeightsError
-from maskrcnn.structures import Dataset
 from maskrcnn.training.ema import EMA
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors
 from maskrcnn.weights.native import (

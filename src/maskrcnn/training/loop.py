@@ -15,10 +15,11 @@ from torch import nn
 
 from maskrcnn.config import Config
 from maskrcnn.data.loader import Loader
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import TrainingError
 from maskrcnn.evaluation.evaluate import evaluate
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.structures import Batch, Dataset
+from maskrcnn.structures import Batch
 from maskrcnn.training import setup
 from maskrcnn.training.checkpoint import State, check_resume, fingerprint, restore, save_best, save_last
 from maskrcnn.training.clock import Clock

@@ -13,12 +13,12 @@ from accelerate.state import AcceleratorState
 
 from maskrcnn.config import Config, ModelConfig, TrainConfig
 from maskrcnn.data.open import open_dataset
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, TrainingError, WeightsError
 from maskrcnn.model.backbones import load_backbone, preprocessing
 from maskrcnn.model.backbones.pretrained import read_state
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.structures import Dataset
 from maskrcnn.training.optim import scaled_rate, warmup_steps
 from maskrcnn.weights.load import find_checkpoint
 from maskrcnn.weights.native import is_checkpoint, read_model

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from maskrcnn.data.sample import to_image_tensor
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
-from maskrcnn.structures import Dataset, Record
+from maskrcnn.structures import Record
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont

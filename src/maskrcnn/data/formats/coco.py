@@ -18,9 +18,10 @@ import numpy as np
 
 from maskrcnn.data.formats.layout import MOST_PIXELS, ImageFinder, json_files, load_json, split_of_name
 from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.rle import parse_counts
-from maskrcnn.structures import RLE, Dataset, KeypointSchema, Mask, Polygons, Record
+from maskrcnn.structures import RLE, KeypointSchema, Mask, Polygons, Record
 
 NAME = "coco"
 ID_KEYS = ("id", "image_id", "category_id")

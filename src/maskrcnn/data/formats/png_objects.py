@@ -9,9 +9,10 @@ from PIL import Image
 
 from maskrcnn.data.formats.layout import split_of_name
 from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import load_mask_file
-from maskrcnn.structures import Dataset, MaskFile, Record
+from maskrcnn.structures import MaskFile, Record
 
 NAME = "png_objects"
 LOOKS_FOR = "folders ID/images/*.png with ID/masks/*.png, one mask an object, here or one folder down"

@@ -14,8 +14,9 @@ from PIL import Image
 
 from maskrcnn.data.formats.layout import MOST_PIXELS, json_files, load_json, split_of_name
 from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.structures import Dataset, Polygons, Record
+from maskrcnn.structures import Polygons, Record
 
 NAME = "via"
 LOOKS_FOR = "a .json of VGG Image Annotator (regions with shape_attributes), here or one folder down"

@@ -1,0 +1,195 @@
+"""The knobs of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The trunk."""
+
+    name: str = "resnet50"
+    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, mobilenet_v2, efficientnet_lite0."""
+    norm: Literal["frozen_bn", "bn"] = "frozen_bn"
+    """frozen_bn: statistics and scale fixed, as all peers fine-tune (batches of 1-2 images make poor statistics);
+    bn: trainable, for training from scratch or large batches."""
+    norm_eps: float = 1e-5
+    """Added to the variance; torchvision runs its released COCO_V1 files with 0."""
+    frozen_stages: int = 2
+    """Stages that do not train, counted from the stem (stem = 1, res2 = 2). Detectron2 and torchvision: 2;
+    0 when training from scratch."""
+
+
+@dataclass(frozen=True)
+class FPNConfig:
+    """Feature pyramid: P2-P5 from the trunk, P6 by subsampling P5 (FPN paper, section 4)."""
+
+    channels: int = 256
+    """Width of all levels; FPN paper: 256."""
+    norm: Literal["none", "bn"] = "none"
+    """bn helps from scratch."""
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """Anchors, centred on the cells of each level."""
+
+    sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    """Side of a square anchor in pixels, one tuple a level P2..P6 (FPN paper: one size a level, 32..512)."""
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Height / width (Faster R-CNN paper: 1:2, 1:1, 2:1)."""
+    rounded: bool = False
+    """Round corners to whole pixels, as torchvision does."""
+    stride: Literal["exact", "grid"] = "exact"
+    """exact: 4, 8, 16, 32, 64. grid: padded side // feature side per axis, as torchvision does (P6 differs)."""
+
+
+@dataclass(frozen=True)
+class RPNConfig:
+    """Region proposal network."""
+
+    anchors: AnchorConfig = field(default_factory=AnchorConfig)
+    """Anchor shapes."""
+    convolutions: int = 1
+    """3x3 convolutions before the two predictors; paper: 1 (torchvision v2: 2)."""
+    foreground_iou: float = 0.7
+    """An anchor overlapping an object by at least this is positive (Faster R-CNN paper: 0.7)."""
+    background_iou: float = 0.3
+    """An anchor below this with every object is negative; between the two it is ignored (paper: 0.3)."""
+    low_quality_matches: bool = True
+    """Each object also gets the anchors that overlap it most (paper, section 3.1.2, rule i)."""
+    samples_per_image: int = 256
+    """Anchors in the loss (paper: 256)."""
+    positive_fraction: float = 0.5
+    """At most this part of the samples is positive (paper: 1:1)."""
+    pre_nms_train: int = 2000
+    """Proposals kept per level before NMS in training (Detectron2, torchvision: 2000)."""
+    pre_nms_test: int = 1000
+    """The same for prediction (Detectron2, torchvision: 1000)."""
+    post_nms_train: int = 1000
+    """Proposals kept after NMS in training (Detectron2: 1000; torchvision: 2000)."""
+    post_nms_test: int = 1000
+    """The same for prediction (paper: 1000)."""
+    post_nms_across_batch: bool = False
+    """Choose the best proposals over the whole batch, as Detectron did, not image by image."""
+    nms_iou: float = 0.7
+    """Of two proposals that overlap by more, the weaker goes (paper: 0.7)."""
+    min_size: float = 1e-3
+    """Proposals with a side below this many pixels are dropped (torchvision: 0.001)."""
+    smooth_l1_beta: float = 1.0 / 9.0
+    """Where the box loss turns from square to linear (torchvision: 1/9; Detectron2: 0, pure L1)."""
+    score_loss_weight: float = 1.0
+    """Weight of the objectness loss."""
+    box_loss_weight: float = 1.0
+    """Weight of the proposal box loss."""
+
+
+@dataclass(frozen=True)
+class PoolerConfig:
+    """RoIAlign: how features are read out of a box (Mask R-CNN paper, section 3)."""
+
+    resolution: int = 7
+    """Cells per side."""
+    sampling_ratio: int = 2
+    """Samples per cell and axis (paper: 2x2); 0 adapts to the box as Detectron2 does, and is slower."""
+    aligned: bool = True
+    """Half-pixel-exact coordinates (Detectron2, MMDetection); torchvision: False."""
+
+
+@dataclass(frozen=True)
+class BoxHeadConfig:
+    """Classification and box regression of each proposal."""
+
+    pooler: PoolerConfig = field(default_factory=PoolerConfig)
+    """7x7 (paper)."""
+    convolutions: int = 0
+    """3x3 convolutions before the fully connected layers (paper: 0; Detectron2's 4conv1fc: 4)."""
+    convolution_channels: int = 256
+    """Their width."""
+    fully_connected: int = 2
+    """Fully connected layers (FPN paper: 2; 4conv1fc: 1)."""
+    fully_connected_channels: int = 1024
+    """Their width (paper: 1024)."""
+    norm: Literal["none", "bn"] = "none"
+    """Normalisation of the convolutions."""
+    class_agnostic: bool = False
+    """One box for all classes instead of one for each."""
+    samples_per_image: int = 512
+    """Proposals in the loss (FPN paper: 512)."""
+    positive_fraction: float = 0.25
+    """At most this part of them is foreground (Fast R-CNN paper: 0.25)."""
+    foreground_iou: float = 0.5
+    """A proposal overlapping an object by at least this is foreground, any other background (paper: 0.5)."""
+    add_truth: bool = True
+    """Train on the true boxes as proposals too (all peers do)."""
+    box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    """Scale of dx, dy, dw, dh (all peers: 10, 10, 5, 5)."""
+    smooth_l1_beta: float = 1.0 / 9.0
+    """As in the RPN."""
+    score_threshold: float = 0.05
+    """Weaker detections are dropped (all peers: 0.05; COCO's AP counts them)."""
+    nms_iou: float = 0.5
+    """Of two detections of one class that overlap by more, the weaker goes (all peers: 0.5)."""
+    detections_per_image: int | None = None
+    """Most detections an image; None: 100, or more when the training data has more objects in one image."""
+    candidates_per_image: int = 2000
+    """Detections that enter NMS, best first: keeps the shape fixed. Above the threshold there are rarely so many."""
+    class_loss_weight: float = 1.0
+    """Weight of the classification loss."""
+    box_loss_weight: float = 1.0
+    """Weight of the box loss."""
+
+
+@dataclass(frozen=True)
+class MaskHeadConfig:
+    """The mask of each detection."""
+
+    pooler: PoolerConfig = field(default_factory=lambda: PoolerConfig(resolution=14))
+    """14x14 (paper); the mask is twice as large for each deconvolution."""
+    convolutions: int = 4
+    """3x3 convolutions (paper: 4)."""
+    channels: int = 256
+    """Their width (paper: 256)."""
+    upsamplings: int = 1
+    """2x2 deconvolutions: 1 gives 28x28 (paper), 2 gives 56x56."""
+    norm: Literal["none", "bn"] = "none"
+    """Normalisation of the convolutions."""
+    class_agnostic: bool = False
+    """One mask for all classes instead of one for each."""
+    loss: Literal["bce", "dice", "bce+dice"] = "bce"
+    """Binary cross-entropy (paper), Dice (Milletari 2016), or both weighted."""
+    bce_weight: float = 1.0
+    """Weight of the cross-entropy part."""
+    dice_weight: float = 1.0
+    """Weight of the Dice part."""
+    loss_weight: float = 1.0
+    """Weight of the whole mask loss (paper: 1; TensorFlow Object Detection API: 4)."""
+    paste: Literal["exact", "torchvision"] = "exact"
+    """exact: sample the mask at pixel centres inside the float box (Detectron2, MMDetection); torchvision: pad by one
+    cell, grow the box, cut it to whole pixels."""
+    threshold: float = 0.5
+    """A pixel belongs to the object from this probability on (paper: 0.5)."""
+    soft_targets: bool = False
+    """Train on the covered fraction of each cell instead of 0 or 1."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network. The number of classes comes from the data, never from here."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Trunk."""
+    fpn: FPNConfig = field(default_factory=FPNConfig)
+    """Pyramid."""
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    """Proposals."""
+    box: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+    """Box head."""
+    mask: MaskHeadConfig | None = field(default_factory=MaskHeadConfig)
+    """Mask head; None: boxes only (Faster R-CNN)."""
+    image_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    """Subtracted from each channel (ImageNet, RGB, 0..255)."""
+    image_std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    """Divides each channel."""
