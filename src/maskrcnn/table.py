@@ -6,9 +6,10 @@ whole data set is asked for (counts, sizes, boxes) is arithmetic on columns and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,7 +21,8 @@ VERSION = 1
 """Raised whenever the columns change: older caches are read anew."""
 NONE = np.iinfo(np.int64).min
 """Stands for None in an integer column."""
-_POLYGONS, _RLE, _FILE = 0, 1, 2
+NO_MASK, POLYGONS, RLES, FILES = -1, 0, 1, 2
+"""Values of `mask_kind`; NO_MASK is for readers that are not done yet."""
 
 Columns = dict[str, np.ndarray]
 
@@ -45,6 +47,13 @@ class Table(Sequence[Record]):
             return records
         makers = [record.make for record in records]
         return cls(_pack(records), np.arange(len(records)), makers if any(makers) else ())
+
+    @classmethod
+    def joined(cls, tables: Sequence[Table]) -> Table:
+        """All rows of several tables, one after the other."""
+        if len(tables) == 1:
+            return tables[0]
+        return cls.of([record for table in tables for record in table])
 
     @classmethod
     def open(cls, folder: Path) -> Table:
@@ -148,6 +157,22 @@ class Table(Sequence[Record]):
         """(R,) str, split of each image; "" for none."""
         return np.array(_strings(self._columns, "split_names"), dtype=object)[self._columns["split"][self._rows]]
 
+    @property
+    def paths(self) -> list[str]:
+        """Path of each image."""
+        names = _strings(self._columns, "paths")
+        return [names[row] for row in self._rows.tolist()]
+
+    @property
+    def is_made(self) -> bool:
+        """Whether images are made by functions."""
+        return bool(self._makers)
+
+    def folders(self) -> set[str]:
+        """Folders of all images and mask files, whatever rows are chosen."""
+        names = chain(_strings(self._columns, "paths"), _strings(self._columns, "file_paths"))
+        return {name.rpartition(os.sep)[0] for name in names}
+
     # ------------------------------------------------------------ one record
 
     def _record(self, row: int) -> Record:
@@ -174,12 +199,12 @@ class Table(Sequence[Record]):
     def _mask(self, index: int) -> Mask:
         c = self._columns
         kind, at = int(c["mask_kind"][index]), int(c["mask_at"][index])
-        if kind == _POLYGONS:
+        if kind == POLYGONS:
             first, stop = c["polygon_rings"][at : at + 2].tolist()
             ends = c["ring_points"][first : stop + 1].tolist()
             points = c["points"]
             return Polygons(tuple(np.array(points[a:b]) for a, b in pairwise(ends)))
-        if kind == _RLE:
+        if kind == RLES:
             first, stop = c["rle_ends"][at : at + 2].tolist()
             height, width = c["rle_size"][at].tolist()
             return RLE((height, width), c["rle_bytes"][first:stop].tobytes())
@@ -207,19 +232,19 @@ def _pack(records: Sequence[Record]) -> Columns:
         "image_id": np.array([record.image_id for record in records], np.int64),
         "height": np.array([record.height for record in records], np.int64),
         "width": np.array([record.width for record in records], np.int64),
-        "span": _spans([record.span for record in records]),
+        "span": spans_of([record.span for record in records]),
         "split": np.array([splits.index(record.split) for record in records], np.int64),
         "has_keypoints": np.array([record.keypoints is not None for record in records], bool),
-        "objects": _ends([len(record) for record in records]),
-        "masks": _ends([len(record.masks) for record in records]),
+        "objects": ends_of([len(record) for record in records]),
+        "masks": ends_of([len(record.masks) for record in records]),
         "boxes": _joined([record.boxes for record in records], np.float32, (4,)),
         "labels": _joined([record.labels for record in records], np.int64),
         "crowd": _joined([record.crowd for record in records], np.bool_),
         "areas": _joined([record.areas for record in records], np.float32),
         "annotation_ids": _joined([record.annotation_ids for record in records], np.int64),
         "keypoints": _joined([_points_of(record, points) for record in records], np.float32, (points, 3)),
-        **_text("paths", [str(record.path) for record in records]),
-        **_text("split_names", splits),
+        **text_of("paths", [str(record.path) for record in records]),
+        **text_of("split_names", splits),
         **_pack_masks(masks),
     }
 
@@ -231,26 +256,26 @@ def _pack_masks(masks: Sequence[Mask]) -> Columns:
     rings = [ring for mask in polygons for ring in mask.rings]
     kinds = np.array([_kind(mask) for mask in masks], np.int8)
     at = np.zeros(len(masks), np.int64)
-    for kind in (_POLYGONS, _RLE, _FILE):
+    for kind in (POLYGONS, RLES, FILES):
         at[kinds == kind] = np.arange((kinds == kind).sum())
     values = [(NONE if m.value is None else m.value, *((NONE, NONE) if m.raw is None else m.raw)) for m in files]
     return {
         "mask_kind": kinds,
         "mask_at": at,
-        "polygon_rings": _ends([len(mask.rings) for mask in polygons]),
-        "ring_points": _ends([len(ring) for ring in rings]),
+        "polygon_rings": ends_of([len(mask.rings) for mask in polygons]),
+        "ring_points": ends_of([len(ring) for ring in rings]),
         "points": _joined(rings, np.float64, (2,)),
         "rle_size": np.array([mask.size for mask in rles], np.int64).reshape(-1, 2),
-        "rle_ends": _ends([len(mask.counts) for mask in rles]),
+        "rle_ends": ends_of([len(mask.counts) for mask in rles]),
         "rle_bytes": np.frombuffer(b"".join(mask.counts for mask in rles), np.uint8),
         "file_value": np.array(values, np.int64).reshape(-1, 3),
-        "file_span": _spans([mask.span for mask in files]),
-        **_text("file_paths", [str(mask.path) for mask in files]),
+        "file_span": spans_of([mask.span for mask in files]),
+        **text_of("file_paths", [str(mask.path) for mask in files]),
     }
 
 
 def _kind(mask: Mask) -> int:
-    return _POLYGONS if isinstance(mask, Polygons) else _RLE if isinstance(mask, RLE) else _FILE
+    return POLYGONS if isinstance(mask, Polygons) else RLES if isinstance(mask, RLE) else FILES
 
 
 def _points_of(record: Record, points: int) -> np.ndarray:
@@ -258,7 +283,7 @@ def _points_of(record: Record, points: int) -> np.ndarray:
     return empty if record.keypoints is None else record.keypoints
 
 
-def _ends(lengths: Sequence[int]) -> np.ndarray:
+def ends_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     """(N + 1,) where each piece starts, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
 
@@ -267,7 +292,7 @@ def _joined(parts: Sequence[np.ndarray], dtype: Any, shape: tuple[int, ...] = ()
     return np.concatenate([np.zeros((0, *shape), dtype), *parts], dtype=dtype, casting="unsafe")
 
 
-def _spans(spans: Sequence[Span | None]) -> np.ndarray:
+def spans_of(spans: Sequence[Span | None]) -> np.ndarray:
     """(N, 2) start and length; -1 for None."""
     return np.array([(-1, -1) if s is None else (s.start, s.length) for s in spans], np.int64).reshape(-1, 2)
 
@@ -277,11 +302,11 @@ def _span(pair: np.ndarray) -> Span | None:
     return None if start < 0 else Span(start, length)
 
 
-def _text(name: str, texts: Sequence[str]) -> Columns:
+def text_of(name: str, texts: Sequence[str]) -> Columns:
     """Strings as one run of bytes. `surrogateescape`: file names need not be valid UTF-8."""
     encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
     joined = np.frombuffer(b"".join(encoded), np.uint8)
-    return {f"{name}_bytes": joined, f"{name}_ends": _ends([len(text) for text in encoded])}
+    return {f"{name}_bytes": joined, f"{name}_ends": ends_of([len(text) for text in encoded])}
 
 
 def _string(columns: Columns, name: str, index: int) -> str:
@@ -290,4 +315,5 @@ def _string(columns: Columns, name: str, index: int) -> str:
 
 
 def _strings(columns: Columns, name: str) -> list[str]:
-    return [_string(columns, name, index) for index in range(len(columns[f"{name}_ends"]) - 1)]
+    joined, ends = columns[f"{name}_bytes"].tobytes(), columns[f"{name}_ends"].tolist()
+    return [joined[a:b].decode("utf-8", "surrogateescape") for a, b in pairwise(ends)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_coco_masks_of_all_kinds_and_crowds(tmp_path):
         ({"image_id": [1]}, "annotations that are not as COCO writes them", "[1]"),
         ({"segmentation": "oops"}, "annotations that are not as COCO writes them", "oops"),
         ({"bbox": "oops"}, "annotations that are not as COCO writes them", "oops"),
-        ({"id": 1}, "annotations whose id is there twice", "id 1"),
+        ({"id": 1}, "annotations that are there twice", "id 1"),
     ],
 )
 def test_coco_bad_annotations_are_skipped_and_counted(tmp_path, change, kind, value):
@@ -121,15 +122,78 @@ def test_coco_bad_images_are_skipped_and_counted(tmp_path):
         {"id": 1, "file_name": "a.png", "height": 40, "width": 50},
         {"id": 1, "file_name": "b.png", "height": 40, "width": 50},
         {"id": 3, "file_name": "gone.png", "height": 40, "width": 50},
-        {"id": 4, "file_name": "b.png"},
+        {"id": 4, "file_name": "b.png"},  # its own header knows the size
+        {"id": 5, "file_name": "c.png"},
     ]
+    (tmp_path / "c.png").write_bytes(b"no picture")
     dataset = open_dataset(coco_file(tmp_path, images=images))
-    assert len(dataset) == 1
+    assert [record.size for record in dataset] == [(40, 50), (40, 50)]
     text = "\n".join(dataset.warnings)
     assert "1 images whose id is there twice" in text
     assert "1 images whose file is missing, first: " in text
     assert "'gone.png'" in text
     assert "1 images without width and height" in text
+    assert "None x None, and file is not an image" in text
+
+
+def test_coco_one_id_for_all_loses_no_object(tmp_path):
+    annotations = [{"id": 0}, {"id": 0, "bbox": [0, 0, 5, 5]}, {"id": 0, "image_id": 2}, {"id": 0}]
+    dataset = open_dataset(coco_file(tmp_path, annotations))
+    assert [len(record) for record in dataset] == [2, 1]
+    assert dataset.table.annotation_ids.tolist() == [0, 1, 2]
+    text = "\n".join(dataset.warnings)
+    assert "numbered anew 2 annotations whose id another one has" in text
+    assert "skipped 1 annotations that are there twice" in text
+
+
+def test_coco_one_picture_under_two_ids_is_one_image(tmp_path):
+    images = [{"id": i, "file_name": "a.png", "height": 40, "width": 50} for i in (1, 2)]
+    dataset = open_dataset(coco_file(tmp_path, [{}, {"image_id": 2, "bbox": [0, 0, 5, 5]}], images=images))
+    assert [len(record) for record in dataset] == [2]
+    assert "joined 1 images that are listed before" in dataset.warnings[0]
+
+
+def test_coco_two_files_for_one_split_are_read_once(tmp_path):
+    coco_file(tmp_path).rename(tmp_path / "train_old.json")
+    coco_file(tmp_path).rename(tmp_path / "train_new.json")
+    dataset = open_dataset(tmp_path)
+    assert len(dataset) == 2
+    assert "skipped 2 images that another file lists too" in dataset.warnings[0]
+
+
+def test_coco_keypoints_that_do_not_fit_are_counted(tmp_path):
+    categories = [{"id": 7, "name": "person", "keypoints": ["nose", "left_eye", "right_eye"]}]
+    dataset = open_dataset(coco_file(tmp_path, [{"keypoints": [1, 2, 2]}], categories=categories))
+    assert not dataset[0].keypoints.any()
+    assert "1 keypoints that do not fit the skeleton" in dataset.warnings[0]
+    assert "3 numbers for 3 points" in dataset.warnings[0]
+
+
+def test_coco_gzip_lvis_and_roboflow(tmp_path):
+    lvis = [{"id": 1, "coco_url": "http://images.cocodataset.org/val2017/a.png", "height": 40, "width": 50}]
+    path = coco_file(tmp_path / "val2017", images=lvis)
+    packed = tmp_path / "lvis_v1_val.json.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    dataset = open_dataset(tmp_path)
+    assert dataset.splits == () or dataset.splits == ("val",)
+    assert dataset[0].path == tmp_path / "val2017" / "a.png"
+    assert len(dataset[0]) == 1
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        open_dataset(packed)
+    categories = [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 7, "name": "cat", "supercategory": "pets"},
+        {"id": 3, "name": "dog", "supercategory": "pets"},
+    ]
+    for split in ("train", "valid"):
+        coco_file(tmp_path / "rf" / split, categories=categories).rename(
+            tmp_path / "rf" / split / "_annotations.coco.json"
+        )
+    dataset = open_dataset(tmp_path / "rf")
+    assert dataset.classes == ("dog", "cat")
+    assert dataset.category_ids == (3, 7)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +239,14 @@ def test_coco_any_value_in_any_field_is_kept_or_skipped(tmp_path, value, key):
 
 
 def test_coco_is_recognised_however_it_was_written(tmp_path):
-    images = [{"id": i, "file_name": "a.png", "height": 40, "width": 50, "note": "x" * 99} for i in range(1, 900)]
-    path = coco_file(tmp_path, [{"note": "y" * 99}] * 900, images=images)
+    note = {"note": "x" * 30_000}
+    images = [{"id": i, "file_name": n, "height": 40, "width": 50} | note for i, n in ((1, "a.png"), (2, "b.png"))]
+    path = coco_file(tmp_path, [{"note": "y" * 99_000}], images=images)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content, sort_keys=True), encoding="utf-8-sig")  # the three names lie far apart
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
-    assert len(open_dataset(tmp_path)) == 899
+    assert len(open_dataset(tmp_path)) == 2
     path.write_text(json.dumps(content)[:-70_000])
     with pytest.raises(DataError, match=r"instances\.json: is not valid JSON"):
         open_dataset(tmp_path)

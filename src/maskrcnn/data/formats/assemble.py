@@ -6,9 +6,10 @@ image, objects without an inside are left out and counted, names become labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import hotcoco.mask as coco_mask
 import numpy as np
@@ -55,6 +56,7 @@ class Found:
     split: str = ""
     span: Span | None = None
     file: Path | None = None
+    make: Callable[[], Any] | None = None
 
 
 def assemble(
@@ -170,4 +172,5 @@ def _record(image: Found, objects: list[Object], number: int, ids: list[int], la
         annotation_ids=np.array(ids, np.int64),
         split=image.split,
         span=image.span,
+        make=image.make,
     )

@@ -1,4 +1,4 @@
-"""COCO instance JSON: one file, or a folder with a file for each split.
+"""COCO instance JSON: one file, or a folder with a file for each split; LVIS and Roboflow's exports; gzip.
 
 Takes a path, gives a `Dataset` whose labels are contiguous in order of category id. Polygons, both kinds of RLE, crowds
 and keypoints are understood. What points nowhere is left out and counted; what cannot be read at all is a `DataError`.
@@ -6,35 +6,34 @@ and keypoints are understood. What points nowhere is left out and counted; what 
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections import defaultdict
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hotcoco.mask as coco_mask
 import numpy as np
 
-from maskrcnn.data.formats.layout import MOST_PIXELS, ImageFinder, json_files, load_json, split_of_name
+from maskrcnn.data.formats.coco_columns import LEFT_OUT, UNKNOWN, columns_of
+from maskrcnn.data.formats.coco_files import coco_files, image_folders, split_of, unpacked
+from maskrcnn.data.formats.coco_objects import Objects, is_id, number_of
+from maskrcnn.data.formats.json_parts import NotInParts, json_parts
+from maskrcnn.data.formats.layout import MOST_PIXELS, ImageFinder, load_json
 from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.data.sample import image_size
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.ops.rle import parse_counts
-from maskrcnn.structures import RLE, KeypointSchema, Mask, Polygons, Record
+from maskrcnn.structures import KeypointSchema
+from maskrcnn.table import NO_MASK, Columns, Table, spans_of, text_of
 
 NAME = "coco"
-ID_KEYS = ("id", "image_id", "category_id")
-ODD = "annotations that are not as COCO writes them"
-NO_MASK = "objects without a mask, whose box stands in for it"
-SHORT_RINGS = "rings of fewer than three points, from objects that have others"
-OTHER_TASKS = ("captions", "image_info", "panoptic", "stuff")  # of COCO's own files
-LOOKS_FOR = "a .json with images and categories, here or up to two folders down"
+LOOKS_FOR = "a .json (or .json.gz) with images and categories, here or up to two folders down"
+ODD_IMAGE = "images that are not as COCO writes them"
 
 
 def sniff(path: Path) -> bool:
     """Whether there is a COCO JSON: the file itself, or one in the folder, two levels down."""
-    return bool(_files(path))
+    return bool(coco_files(path))
 
 
 def read(path: Path) -> Dataset:
@@ -43,32 +42,31 @@ def read(path: Path) -> Dataset:
     Raises:
         DataError: not JSON, without images or categories, or files that disagree about the categories.
     """
-    files = _files(path)
+    files = coco_files(path)
     if not files:
         raise DataError("no COCO JSON with `images` and `categories` here", path=path)
     skipped = Skipped()
-    records: list[Record] = []
-    categories: list[dict] | None = None
-    schema: KeypointSchema | None = None
-    taken: set[int] = set()
-    for file in files:
-        content = _load(file)
-        _check_categories(file, content["categories"])
-        found = sorted(content["categories"], key=lambda category: category["id"])
-        if categories is not None and _names(found) != _names(categories):
-            raise DataError(f"has other categories than {files[0]}; open the two files one by one", path=file)
-        categories = found
-        split = _split(file, path) if len(files) > 1 else split_of_name(file.stem) or ""
-        schema = _schema(found)
-        labels = {category["id"]: label for label, category in enumerate(found)}
-        records += _records(file, content, labels, len(schema.names) if schema else 0, split, taken, skipped)
-    assert categories is not None
-    records = _uniform_masks(records, skipped)
-    if not records:
+    parts = [_read_file(file) for file in files]
+    categories = _agreed(parts)
+    images = _Images(skipped)
+    sets = [images.add(part, split_of(part.objects.file, path, len(files))) for part in parts]
+    masks = any(kind != NO_MASK for part in parts for kind in part.objects.mask_kind)
+    categories = _without_placeholder(categories, parts, skipped)
+    schema = schema_of(categories)
+    label_of = {category["id"]: label for label, category in enumerate(categories)}
+    points = len(schema.names) if schema else 0
+    tables = []
+    for part, listed in zip(parts, sets, strict=True):
+        columns = listed.columns(points > 0)
+        columns |= columns_of(part.objects, listed.rows(part.objects), label_of, listed.sizes(), points, masks)
+        tables.append(Table(columns, np.arange(len(listed.ids))))
+        skipped.extend(part.objects.skipped)
+    table = Table.joined(tables)
+    if not len(table):
         reason = f"; {skipped.sentences()[0]}" if skipped else ""
         raise DataError(f"holds no image that can be used{reason}", path=path)
     return Dataset(
-        records=records,
+        records=table,
         classes=tuple(str(c["name"]) for c in categories),
         category_ids=tuple(int(c["id"]) for c in categories),
         keypoints=schema,
@@ -78,301 +76,207 @@ def read(path: Path) -> Dataset:
     )
 
 
-# ---------------------------------------------------------------- which files
+# ---------------------------------------------------------------- one file
 
 
-def _files(path: Path) -> list[Path]:
-    found = json_files(path, 2, _looks_right)
-    instances = [file for file in found if file.name.startswith("instances")]
-    others = [file for file in found if not file.name.startswith(OTHER_TASKS)]
-    return instances or others or found  # person_keypoints_* beside instances_* describes the same images
+@dataclass(eq=False)
+class _Part:
+    """What one file holds. `images` and `categories` as in the file."""
+
+    objects: Objects
+    images: list[Any] = field(default_factory=list)
+    categories: list[Any] = field(default_factory=list)
 
 
-def _looks_right(file: Path) -> bool:
-    """Cheap: two of the three lists show up in the first or last part of the text, by name or by what they hold."""
-    with file.open("rb") as stream:
-        head = stream.read(1 << 16)
-        stream.seek(max(0, file.stat().st_size - (1 << 16)))
-        text = head + stream.read()
-    if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
-        return False
-    signs = (b'"images"', b'"file_name"'), (b'"annotations"', b'"image_id"'), (b'"categories"', b'"supercategory"')
-    return sum(any(key in text for key in keys) for keys in signs) >= 2
+def _read_file(file: Path) -> _Part:
+    with unpacked(file) as plain:
+        try:
+            return _collected(file, json_parts(plain))
+        except NotInParts:
+            pass
+        try:
+            content = load_json(plain)
+        except DataError as error:
+            raise DataError(error.message, path=file) from error
+    return _collected(file, content.items() if isinstance(content, dict) else [])
 
 
-def _split(file: Path, root: Path) -> str:
-    names = [file.stem, *reversed(file.relative_to(root).parent.parts)]
-    return next((split for name in names if (split := split_of_name(name))), file.stem)
-
-
-def _load(file: Path) -> dict[str, Any]:
-    content = load_json(file)
-    for key in ("images", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+def _collected(file: Path, pairs: Iterable[tuple[str, Any]]) -> _Part:
+    """Lists may come in several pieces."""
+    part = _Part(Objects(file, Skipped()))
+    lists: dict[str, list[Any]] = {"images": part.images, "categories": part.categories}
+    seen = set()
+    for key, value in pairs:
+        if key == "annotations" and value is not None:
+            if not isinstance(value, list):
+                raise DataError("`annotations` is not a list; export the data again", path=file)
+            for annotation in value:
+                part.objects.add(annotation)
+        elif key in lists and isinstance(value, list):
+            lists[key] += value
+            seen.add(key)
+    for key in lists:
+        if key not in seen:
             raise DataError(f"has no list {key!r}; a COCO file has images, annotations and categories", path=file)
-        if not content[key]:
+        if not lists[key]:
             raise DataError(f"the list `{key}` is empty; export the data again with its {key}", path=file)
-    if not isinstance(content.setdefault("annotations", []), list | None):
-        raise DataError("`annotations` is not a list; export the data again", path=file)
-    return content
+    part.categories = _checked(file, part.categories)
+    return part
 
 
-def _names(categories: list[dict]) -> list[tuple[int, str]]:
-    return [(category["id"], category["name"]) for category in categories]
-
-
-def _is_id(value: object) -> bool:
-    """Whole floats too: tables turn 7 into 7.0, and the two are the same key."""
-    return value is None or isinstance(value, (int, str)) or (isinstance(value, float) and value.is_integer())
-
-
-def _number(value: object) -> int | None:
-    """An id as an integer of 64 bits, or None."""
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return int(value) if abs(value) < 1 << 62 else None
-    return None
-
-
-def _check_categories(file: Path, categories: list[dict]) -> None:
+def _checked(file: Path, categories: list[Any]) -> list[dict]:
+    """Categories in order of their ids."""
     for category in categories:
         if not isinstance(category, dict) or not isinstance(category.get("id"), int):
             raise DataError(f"category {category!r:.80} has no integer id; give it one", path=file)
         if not isinstance(category.get("name"), str):
             raise DataError(f"category {category['id']} has no name; give it one", path=file)
-    ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
-    for kind, values in (("id", ids), ("name", names)):
-        for value in values:
-            if values.count(value) > 1:
+    for kind in ("id", "name"):
+        for value, count in Counter(category[kind] for category in categories).items():
+            if count > 1:
                 raise DataError(f"category {kind} {value!r} is there twice; give each its own", path=file)
+    return sorted(categories, key=lambda category: category["id"])
 
 
-# ---------------------------------------------------------------- images and annotations
+def _agreed(parts: list[_Part]) -> list[dict]:
+    first = parts[0]
+    for part in parts[1:]:
+        if [(c["id"], c["name"]) for c in part.categories] != [(c["id"], c["name"]) for c in first.categories]:
+            message = f"has other categories than {first.objects.file}; open the two files one by one, or merge them"
+            raise DataError(message, path=part.objects.file)
+    return first.categories
 
 
-def _records(
-    file: Path,
-    content: dict,
-    label_of: dict[int, int],
-    keypoint_count: int,
-    split: str,
-    taken: set[int],
-    skipped: Skipped,
-) -> list[Record]:
-    by_image: dict[Any, list[dict]] = defaultdict(list)
-    seen: set[Any] = set()
-    images = []
-    for image in content["images"]:
-        if isinstance(image, dict) and "id" in image and _is_id(image["id"]):
-            images.append(image)
-        else:
-            skipped.add("images that are not as COCO writes them", file, None, None, f"{image!r:.100}")
-    known = {image["id"] for image in images}
-    for annotation in content.get("annotations") or []:
-        if not isinstance(annotation, dict) or not all(map(_is_id, map(annotation.get, ID_KEYS))):
-            skipped.add(ODD, file, None, None, f"{annotation!r:.100}")
-            continue
-        name, image_id = annotation.get("id"), annotation.get("image_id")
-        if name in seen and name is not None:
-            skipped.add("annotations whose id is there twice", file, image_id, name, f"id {name}")
-        elif image_id not in known:
-            skipped.add("annotations of an unknown image", file, image_id, name, f"image_id {image_id}")
-        elif annotation.get("category_id") not in label_of:
-            value = f"category_id {annotation.get('category_id')}"
-            skipped.add("annotations of an unknown category", file, image_id, name, value)
-        else:
-            by_image[image_id].append(annotation)
-        seen.add(name)
-    records, done = [], set()
-    folders = _image_folders(file, split)
-    find = ImageFinder(folders, (str(image.get("file_name", "")) for image in images))
-    spare = max([0, *taken, *(number for i in known if (number := _number(i)) is not None)])  # ids above it are free
-    for image in images:
-        image_id = image["id"]
-        name = str(image.get("file_name", ""))
-        if image_id in done:
-            skipped.add("images whose id is there twice", file, image_id, None, f"id {image_id}")
-            continue
-        done.add(image_id)
-        place = find(name)
+def _without_placeholder(categories: list[dict], parts: list[_Part], skipped: Skipped) -> list[dict]:
+    """Roboflow puts a class 0 in front that no object has and that all others name as their supercategory."""
+    first, rest = categories[0], categories[1:]
+    if (
+        first["id"] == 0
+        and rest
+        and all(c.get("supercategory") == first["name"] for c in rest)
+        and not any(0 in part.objects.categories for part in parts)
+    ):
+        skipped.add("classes that only name the group of the others", parts[0].objects.file, None, None, first["name"])
+        return rest
+    return categories
+
+
+# ---------------------------------------------------------------- images
+
+
+@dataclass(eq=False)
+class _Listed:
+    """The usable images of one file."""
+
+    split: str
+    keys: dict[Any, int] = field(default_factory=dict)  # id in the file -> row, or LEFT_OUT
+    paths: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    heights: list[int] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+
+    def rows(self, objects: Objects) -> np.ndarray:
+        """Row of each image that annotations name."""
+        return np.array([self.keys.get(key, UNKNOWN) for key in objects.images], np.int64)
+
+    def sizes(self) -> np.ndarray:
+        return np.array([self.heights, self.widths], np.int64).T.reshape(-1, 2)
+
+    def columns(self, keypoints: bool) -> Columns:
+        count = len(self.ids)
+        return {
+            "image_id": np.array(self.ids, np.int64),
+            "height": np.array(self.heights, np.int64),
+            "width": np.array(self.widths, np.int64),
+            "span": spans_of([None] * count),
+            "split": np.zeros(count, np.int64),
+            "has_keypoints": np.full(count, keypoints),
+            **text_of("paths", self.paths),
+            **text_of("split_names", [self.split]),
+        }
+
+
+class _Images:
+    """Finds the files of images, and gives every image an id of its own."""
+
+    def __init__(self, skipped: Skipped) -> None:
+        self.skipped = skipped
+        self.taken: set[int] = set()
+        self.seen: set[tuple[str, str]] = set()
+
+    def add(self, part: _Part, split: str) -> _Listed:
+        file, listed = part.objects.file, _Listed(split)
+        here: dict[str, int] = {}
+        images = []
+        for image in part.images:
+            if isinstance(image, dict) and "id" in image and is_id(image["id"]):
+                images.append(image)
+            else:
+                self.skipped.add(ODD_IMAGE, file, None, None, f"{image!r:.100}")
+        names = [_file_name(image) for image in images]
+        find = ImageFinder(image_folders(file, split), names)
+        numbers = [number_of(image["id"]) for image in images]
+        spare = max([0, *self.taken, *(number for number in numbers if number is not None)])  # ids above it are free
+        for image, name, number in zip(images, names, numbers, strict=True):
+            key = image["id"]
+            if key in listed.keys:
+                self.skipped.add("images whose id is there twice", file, key, None, f"id {key}")
+                continue
+            listed.keys[key] = LEFT_OUT
+            place = find(name)
+            size = self._size(image, place, name, file)
+            if place is None or size is None:
+                continue
+            if (split, str(place)) in self.seen:
+                verb, kind = "skipped", "images that another file lists too"
+                if str(place) in here:
+                    listed.keys[key] = here[str(place)]
+                    verb, kind = "joined", "images that are listed before"
+                self.skipped.add(kind, file, key, None, str(place), verb)
+                continue
+            self.seen.add((split, str(place)))
+            here[str(place)] = len(listed.ids)
+            if number is None or number in self.taken:
+                number = spare = spare + 1
+            self.taken.add(number)
+            listed.keys[key] = len(listed.ids)
+            listed.paths.append(str(place))
+            listed.ids.append(number)
+            listed.heights.append(size[0])
+            listed.widths.append(size[1])
+        return listed
+
+    def _size(self, image: dict, place: Path | None, name: str, file: Path) -> tuple[int, int] | None:
+        """(height, width) as stated, or else as the file says."""
         if place is None:
-            skipped.add("images whose file is missing", file, image_id, None, f"{name!r}")
-            continue
+            self.skipped.add("images whose file is missing", file, image["id"], None, f"{name!r}")
+            return None
         height, width = image.get("height"), image.get("width")
-        if not (
-            isinstance(height, int)
-            and isinstance(width, int)
-            and 0 < min(height, width) <= max(height, width) < MOST_PIXELS
-        ):
-            skipped.add("images without width and height", file, image_id, None, f"{height} x {width}")
-            continue
-        number = _number(image_id)
-        if number is None or number in taken:
-            number = spare = spare + 1
-        taken.add(number)
-        annotations = by_image.get(image_id, [])
-        records.append(
-            _record(file, place, number, (height, width), annotations, label_of, keypoint_count, split, skipped)
-        )
-    return records
-
-
-def _image_folders(file: Path, split: str) -> list[Path]:
-    """Where images may lie, nearest first."""
-    here = file.parent
-    base = re.sub(r"^(instances|person_keypoints|annotations|captions)_?", "", file.stem)
-    names = [base, split, "images", "data", *(f"images/{n}" for n in (base, split))]
-    places = [here, *(here / n for n in names if n), *(here.parent / n for n in names if n), here.parent]
-    return list(dict.fromkeys(place for place in places if place.is_dir()))
-
-
-def _record(
-    file: Path,
-    place: Path,
-    image_id: int,
-    size: tuple[int, int],
-    annotations: list[dict],
-    label_of: dict[int, int],
-    keypoint_count: int,
-    split: str,
-    skipped: Skipped,
-) -> Record:
-    height, width = size
-    boxes, labels, crowd, areas, points = [], [], [], [], []
-    masks: list[Mask | None] = []
-    ids: list[int] = []
-    for annotation in annotations:
-        name = annotation.get("id")
+        if type(height) is type(width) is int and 0 < min(height, width) <= max(height, width) < MOST_PIXELS:
+            return height, width
         try:
-            mask, problem = _mask(annotation.get("segmentation"), size)
-            box = None if problem else _box(annotation, mask, size)
-            area = float(annotation.get("area") or 0)
-            row = _keypoint_row(annotation.get("keypoints"))
-        except (TypeError, ValueError, KeyError, IndexError, OverflowError, AttributeError):
-            problem = ODD, f"{annotation!r:.100}"
-        if problem:
-            skipped.add(problem[0], file, image_id, name, problem[1])
-            continue
-        if box is None:
-            value = f"bbox {annotation.get('bbox')} in {width}x{height}"
-            skipped.add("boxes of zero area or outside the image", file, image_id, name, value)
-            continue
-        if isinstance(mask, Polygons) and (short := len(annotation["segmentation"]) - len(mask.rings)):
-            skipped.add(SHORT_RINGS, file, image_id, name, f"{short} of {short + len(mask.rings)} rings")
-        boxes.append(box)
-        labels.append(label_of[annotation["category_id"]])
-        masks.append(mask)
-        crowd.append(bool(annotation.get("iscrowd", 0)))
-        areas.append(area if 0 < area <= height * width else (box[2] - box[0]) * (box[3] - box[1]))
-        number = _number(name)
-        ids.append(len(ids) if number is None else number)
-        points.append(row)
-    if any(mask is not None for mask in masks):
-        for i, mask in enumerate(masks):
-            if mask is None:
-                skipped.add(NO_MASK, file, image_id, ids[i], f"box {boxes[i]}", verb="kept")
-                masks[i] = _box_mask(boxes[i])
-    return Record(
-        path=place,
-        image_id=image_id,
-        height=height,
-        width=width,
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        labels=np.array(labels, np.int64),
-        masks=tuple(mask for mask in masks if mask is not None),
-        crowd=np.array(crowd, bool),
-        areas=np.array(areas, np.float32),
-        annotation_ids=np.array(ids, np.int64),
-        keypoints=_keypoints(points, keypoint_count),
-        split=split,
-    )
+            return image_size(place)
+        except DataError as error:
+            value = f"{height} x {width}, and {error.message}"
+            self.skipped.add("images without width and height", file, image["id"], None, value)
+            return None
 
 
-def _mask(segmentation: Any, size: tuple[int, int]) -> tuple[Mask | None, tuple[str, str] | None]:
-    """The mask, or what is wrong with it: (kind, value)."""
-    if not segmentation:
-        return None, None
-    if isinstance(segmentation, dict):
-        stated = tuple(segmentation.get("size") or ())
-        if stated != size:
-            return None, ("masks of another size than their image", f"size {list(stated)} instead of {list(size)}")
-        counts = segmentation.get("counts", b"")
-        if isinstance(counts, list):
-            if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
-                return None, ("masks whose runs do not fill the image", f"sum {sum(counts)}")
-            counts = coco_mask.fr_py_objects({"size": list(size), "counts": counts}, *size)["counts"]
-        text = counts.encode() if isinstance(counts, str) else counts
-        runs = parse_counts(text)  # a broken string must not reach the decoder
-        if len(text) > 8 * MOST_PIXELS or (runs < 0).any() or runs.sum() != size[0] * size[1]:
-            return None, ("masks whose runs do not fill the image", f"sum {runs.sum()}")
-        return RLE(size, text), None
-    if not isinstance(segmentation, list):
-        raise TypeError
-    whole = [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
-    if not whole:
-        return None, ("polygons of fewer than three points", f"{len(segmentation[0])} numbers")
-    rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in whole]
-    if not all((np.abs(ring) < MOST_PIXELS).all() for ring in rings):  # NaN fails too
-        return None, ("polygons with wild coordinates", f"{max(np.abs(ring).max() for ring in rings)}")
-    return Polygons(tuple(rings)), None
-
-
-def _box(annotation: dict, mask: Mask | None, size: tuple[int, int]) -> list[float] | None:
-    """Given box, or that of the mask; cut to the image; None when nothing is left."""
-    box = annotation.get("bbox")
-    if box and len(box) != 4:
-        raise ValueError
-    if box:
-        x, y, w, h = map(float, box)
-    elif isinstance(mask, Polygons):
-        points = np.concatenate(mask.rings)
-        (x, y), (w, h) = points.min(axis=0), np.ptp(points, axis=0)
-    elif isinstance(mask, RLE):
-        x, y, w, h = coco_mask.to_bbox({"size": list(mask.size), "counts": mask.counts})
-    else:
-        return None
-    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + w, size[1]), min(y + h, size[0])
-    return [x0, y0, x1, y1] if x1 > x0 and y1 > y0 else None  # NaN fails both
-
-
-def _uniform_masks(records: list[Record], skipped: Skipped) -> list[Record]:
-    """A data set has a mask for every object or for none."""
-    if not any(record.masks for record in records):
-        return records
-    uniform = []
-    for record in records:
-        if len(record.masks) < len(record):
-            for box, number in zip(record.boxes, record.annotation_ids, strict=True):
-                skipped.add(NO_MASK, record.path, record.image_id, number, f"box {box.tolist()}", verb="kept")
-            record = replace(record, masks=tuple(map(_box_mask, record.boxes)))
-        uniform.append(record)
-    return uniform
-
-
-def _box_mask(box: list[float] | np.ndarray) -> Polygons:
-    x0, y0, x1, y1 = map(float, box)
-    return Polygons((np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),))
+def _file_name(image: dict) -> str:
+    """LVIS names the folder and the file in the address alone: ".../train2017/000000391895.jpg"."""
+    name = image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
+    return str(name)
 
 
 # ---------------------------------------------------------------- keypoints
 
 
-def _schema(categories: list[dict]) -> KeypointSchema | None:
-    names = next((tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")), None)
-    if names is None:
+def schema_of(categories: list[dict]) -> KeypointSchema | None:
+    """Names and left-right pairs of the first category that has a skeleton. COCO: "left_eye" and "right_eye"."""
+    names = next((tuple(map(str, c["keypoints"])) for c in categories if isinstance(c.get("keypoints"), list)), None)
+    if not names:
         return None
     index = {name: i for i, name in enumerate(names)}
     pairs = [(i, index[other]) for name, i in index.items()
              if name.startswith("left") and (other := "right" + name[4:]) in index]  # fmt: skip
     return KeypointSchema(names, tuple(pairs))
-
-
-def _keypoint_row(values: Any) -> list[float] | None:
-    return [float(value) for value in values] if values else None
-
-
-def _keypoints(rows: list[list[float] | None], count: int) -> np.ndarray | None:
-    """(N, K, 3); zeros, "not labelled", for objects without."""
-    if not count:
-        return None
-    full = [row if row and len(row) == 3 * count else [0.0] * (3 * count) for row in rows]
-    return np.array(full, np.float32).reshape(-1, count, 3)

@@ -11,15 +11,28 @@ from typing import Any
 
 from maskrcnn.errors import DataError
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "minival": "val",
+    "dev": "val",
+    "eval": "val",
+    "test": "test",
+    "testing": "test",
+}
 MOST_PIXELS = 1 << 20  # a side, or a coordinate; more is a mistake, or an attack
 
 
-def json_files(path: Path, depth: int, wanted: Callable[[Path], bool]) -> list[Path]:
-    """The file itself, or all .json of a folder down to `depth` folders below it, that are `wanted`; sorted."""
+def json_files(
+    path: Path, depth: int, wanted: Callable[[Path], bool], suffixes: tuple[str, ...] = (".json",)
+) -> list[Path]:
+    """The file itself, or all JSON of a folder down to `depth` folders below it, that are `wanted`; sorted."""
     if path.is_file():
-        return [path] if path.suffix == ".json" and wanted(path) else []
-    found = (file for level in range(depth + 1) for file in path.glob("*/" * level + "*.json"))
+        return [path] if path.name.endswith(suffixes) and wanted(path) else []
+    found = (file for s in suffixes for level in range(depth + 1) for file in path.glob("*/" * level + f"*{s}"))
     return sorted(file for file in found if file.is_file() and wanted(file))
 
 
@@ -48,7 +61,7 @@ class ImageFinder:
     """
 
     def __init__(self, folders: Iterable[Path], names: Iterable[str]) -> None:
-        self._listing = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
+        self._listing = {folder: _names(folder) for folder in folders if folder.is_dir()}
         self._bare = Counter(map(_bare, names))
 
     def __call__(self, name: str) -> Path | None:
@@ -65,6 +78,13 @@ class ImageFinder:
             if name in names or (nested and _is_file(folder / name)):
                 return folder / name
         return None
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except OSError:  # a folder that may not be listed
+        return set()
 
 
 def _bare(name: str) -> str:

@@ -1,26 +1,55 @@
-"""One PNG per object: `ID/images/*.png` and `ID/masks/*.png`, as in the Data Science Bowl 2018 (nuclei)."""
+"""One mask image per object: `ID/images/*.png` and `ID/masks/*.png`, as in the Data Science Bowl 2018 (nuclei).
+
+Also with classes: `ID/masks/CLASS/*.png`, and `classes.txt` beside the folders ID or SPLIT, which names all classes in
+the order of their labels. A mask whose name ends in `_crowd` is a region to ignore. Objects come in the order of their
+file names.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from maskrcnn.data.formats.layout import split_of_name
+from maskrcnn.data.formats.assemble import Found, Object, assemble
+from maskrcnn.data.formats.layout import SPLITS, split_of_name
+from maskrcnn.data.formats.mask_images import (
+    WrongSizeError,
+    as_one,
+    in_threads,
+    objects_of,
+    read_labels,
+    regions_as_rle,
+    regions_of,
+)
+from maskrcnn.data.formats.pairs import MASK_SUFFIXES, image_files, subfolders
 from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.data.sample import image_size
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.ops.masks import load_mask_file
-from maskrcnn.structures import MaskFile, Record
+from maskrcnn.structures import MaskFile
 
 NAME = "png_objects"
-LOOKS_FOR = "folders ID/images/*.png with ID/masks/*.png, one mask an object, here or one folder down"
+LOOKS_FOR = "folders ID/images with ID/masks, one image and one mask an object, here or one folder down"
+EMPTY, WRONG_SIZE = "empty masks", "masks of another size than their image"
+UNREADABLE = "masks that cannot be read"
+CLASSES, CROWD = "classes.txt", "_crowd"
+LARGEST, MOST_CLASSES = 1 << 20, 100_000  # bytes and lines of classes.txt
+
+
+@dataclass(slots=True)
+class _Look:
+    """One image with its objects, and what is wrong: kind, file, value."""
+
+    size: tuple[int, int]
+    objects: list[Object] = field(default_factory=list)
+    problems: list[tuple[str, Path, str]] = field(default_factory=list)
 
 
 def sniff(path: Path) -> bool:
-    """Whether a folder holds ID/images and ID/masks."""
-    return path.is_dir() and any(True for _ in _folders(path))
+    """Whether a folder holds ID/images with one image, and ID/masks."""
+    return any(len(image_files(folder / "images")) == 1 for folder in _folders(path))
 
 
 def read(path: Path) -> Dataset:
@@ -30,66 +59,100 @@ def read(path: Path) -> Dataset:
         DataError: no image that can be used.
     """
     skipped = Skipped()
-    records: list[Record] = []
-    next_id = 1
-    for folder in sorted(_folders(path)):
-        images = sorted((folder / "images").glob("*.png"))
-        if len(images) != 1:
-            skipped.add("folders without exactly one image", folder, None, None, f"{len(images)} images")
-            continue
-        try:
-            with Image.open(images[0]) as image:
-                width, height = image.size
-        except Exception as error:
-            skipped.add("images that cannot be opened", images[0], None, None, type(error).__name__)
-            continue
-        split = split_of_name(folder.parent.name) if folder.parent != path else None
-        record = _record(images[0], folder, len(records) + 1, (height, width), next_id, split or "", skipped)
-        records.append(record)
-        next_id += len(record)
-    if not records:
-        reason = f"; {skipped.sentences()[0]}" if skipped else ""
-        raise DataError(f"holds no image that can be used{reason}", path=path)
+    images = []
+    for folder in _folders(path):
+        files = image_files(folder / "images")
+        if len(files) == 1:
+            images.append(files[0])
+        else:
+            skipped.add("folders without exactly one image", folder, None, None, f"{len(files)} images")
     name = "nucleus" if "nucle" in str(path.resolve()).lower() else "object"
-    return Dataset(records, (name,), (1,), name=str(path), format=NAME, warnings=tuple(skipped.sentences()))
+    listed = _listed(path)
+    classes = class_folders(listed)
+    found = []
+    looks = in_threads(lambda image: _look(image, name, classes), images)
+    for image, look in zip(images, looks, strict=True):
+        if isinstance(look, DataError):
+            skipped.add("images that cannot be opened", image, None, None, look.message)
+            continue
+        for kind, file, value in look.problems:
+            skipped.add(kind, file, None, None, value)
+        above = image.parents[2]  # the folder of ID
+        split = split_of_name(above.name) if above != path else None
+        found.append(Found(image, look.size, look.objects, split or ""))
+    others = sorted({o.name for page in found for o in page.objects} - set(listed))
+    return assemble(found, path=path, format=NAME, skipped=skipped, classes=[*listed, *others] or [name])
+
+
+def class_folders(classes: Sequence[str]) -> dict[str, str]:
+    """Name of a folder that every file system takes -> class; in the order of the classes."""
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in classes:
+        plain = re.sub(r'[\x00-\x1f/\\:*?"<>|\ud800-\udfff]', "_", name)[:60].strip()
+        plain = re.sub(r"^\.|\.$", "_", plain) or "_"
+        free, number = plain, 1
+        while free.lower() in taken:
+            number += 1
+            free = f"{plain}_{number}"
+        taken.add(free.lower())
+        folders[free] = name
+    return folders
+
+
+def _listed(path: Path) -> list[str]:
+    """The lines of classes.txt, each once; [] without one."""
+    try:
+        with (path / CLASSES).open("rb") as stream:
+            lines = stream.read(LARGEST).decode("utf-8-sig", "replace").splitlines()
+    except OSError:
+        return []
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))[:MOST_CLASSES]
 
 
 def _folders(path: Path) -> list[Path]:
-    return [masks.parent for pattern in ("*/masks", "*/*/masks") for masks in path.glob(pattern)
-            if (masks.parent / "images").is_dir()]  # fmt: skip
+    """Folders ID. One that is called like a split holds whole masks by name: `mask_folder`."""
+    below = subfolders(path)
+    folders = [*below, *(inner for folder in below for inner in subfolders(folder))]
+    return [
+        folder
+        for folder in folders
+        if folder.name.lower() not in SPLITS and (folder / "masks").is_dir() and (folder / "images").is_dir()
+    ]
 
 
-def _record(
-    image: Path, folder: Path, number: int, size: tuple[int, int], first_id: int, split: str, skipped: Skipped
-) -> Record:
-    boxes, masks, areas = [], [], []
-    for file in sorted((folder / "masks").glob("*.png")):
-        mask = MaskFile(file)
+def _masks(folder: Path, name: str, classes: dict[str, str]) -> list[tuple[Path, str]]:
+    """Masks with their classes: `name` for those in no folder of a class."""
+    files = [(file, name) for file in image_files(folder, 1, MASK_SUFFIXES)]
+    for below in subfolders(folder):
+        files += [(file, classes.get(below.name, below.name)) for file in image_files(below, 1, MASK_SUFFIXES)]
+    return sorted(files, key=lambda pair: (pair[0].stem, pair[0]))
+
+
+def _look(image: Path, name: str, classes: dict[str, str]) -> _Look | DataError:
+    try:
+        look = _Look(image_size(image))
+    except DataError as error:
+        return error
+    for file, label in _masks(image.parents[1] / "masks", name, classes):
         try:
-            pixels = load_mask_file(mask)
+            objects = _object(file, look.size, label)
         except DataError as error:
-            skipped.add("masks that cannot be read", file, None, None, error.message)
+            kind = WRONG_SIZE if isinstance(error, WrongSizeError) else UNREADABLE
+            look.problems.append((kind, file, error.message))
             continue
-        if pixels.shape != size:
-            skipped.add("masks of another size than their image", file, None, None, f"{pixels.shape} instead of {size}")
-            continue
-        rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-        if not len(rows):
-            skipped.add("empty masks", file, None, None, "no pixel above 0")
-            continue
-        boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-        masks.append(mask)
-        areas.append(pixels.sum())
-    return Record(
-        path=image,
-        image_id=number,
-        height=size[0],
-        width=size[1],
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        labels=np.zeros(len(boxes), np.int64),
-        masks=tuple(masks),
-        crowd=np.zeros(len(boxes), bool),
-        areas=np.array(areas, np.float32),
-        annotation_ids=np.arange(first_id, first_id + len(boxes), dtype=np.int64),
-        split=split,
-    )
+        for found in objects:
+            found.crowd = file.stem.endswith(CROWD)
+        look.objects += objects
+        if not objects:
+            look.problems.append((EMPTY, file, "no pixel above 0"))
+    return look
+
+
+def _object(file: Path, size: tuple[int, int], name: str) -> list[Object]:
+    """The object of a mask; [] where it is empty."""
+    labels = read_labels(file, size)
+    whole = as_one(labels)
+    regions = regions_of(whole)
+    masks = [MaskFile(file)] if labels.whole_in_file else regions_as_rle(whole, regions)
+    return objects_of(regions, masks[: len(regions.values)], name)

@@ -15,15 +15,30 @@ class Skipped:
     def __bool__(self) -> bool:
         return bool(self._counts)
 
-    def add(self, kind: str, path: Path, image: object, annotation: object, value: str, verb: str = "skipped") -> None:
-        """One more of `kind`, a plural: "boxes of zero area"; `verb` says what was done."""
+    def add(
+        self,
+        kind: str,
+        path: Path,
+        image: object,
+        annotation: object,
+        value: str,
+        verb: str = "skipped",
+        times: int = 1,
+    ) -> None:
+        """More of `kind`, a plural: "boxes of zero area"; `verb` says what was done."""
         key = verb, kind
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts[key] = self._counts.get(key, 0) + times
         if key not in self._first:
             where = [str(path)]
             where += [] if image is None else [f"image {image}"]
             where += [] if annotation is None else [f"annotation {annotation}"]
             self._first[key] = f"{', '.join(where)}: {value}"
+
+    def extend(self, other: Skipped) -> None:
+        """All that another one counted."""
+        for key, count in other._counts.items():
+            self._counts[key] = self._counts.get(key, 0) + count
+            self._first.setdefault(key, other._first[key])
 
     def sentences(self) -> list[str]:
         """ "skipped 3 boxes of zero area, first: train.json, image 4, annotation 17: bbox [0, 0, 0, 5]" """

@@ -6,17 +6,19 @@ and lines are left out and counted.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from maskrcnn.data.formats.assemble import Found, Object, assemble
 from maskrcnn.data.formats.layout import MOST_PIXELS, json_files, load_json, split_of_name
+from maskrcnn.data.formats.mask_images import in_threads, read_size
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.structures import Polygons, Record
+from maskrcnn.structures import Polygons
 
 NAME = "via"
 LOOKS_FOR = "a .json of VGG Image Annotator (regions with shape_attributes), here or one folder down"
@@ -39,38 +41,26 @@ def read(path: Path) -> Dataset:
     if not files:
         raise DataError("no VGG Image Annotator JSON here", path=path)
     skipped = Skipped()
-    parsed: list[tuple[Path, str, tuple[int, int], list[tuple[np.ndarray, str]]]] = []
+    images: list[Found] = []
     for file in files:
         split = (split_of_name(file.parent.name) or file.parent.name) if len(files) > 1 else ""
         default = _default_class(path, file)
-        for entry in _entries(file):
-            image = file.parent / str(entry.get("filename", ""))
-            size = _size(image)
-            if isinstance(size, str):
-                skipped.add(size, file, entry.get("filename"), None, str(image))
+        entries = _entries(file)
+        places = [file.parent / str(entry["filename"]) for entry in entries]
+        for entry, image, size in zip(entries, places, in_threads(read_size, places), strict=True):
+            if isinstance(size, DataError):
+                kind = "images that cannot be opened" if os.path.isfile(image) else "images whose file is missing"
+                skipped.add(kind, file, entry["filename"], None, str(image))
                 continue
             regions = entry.get("regions") or []
             regions = list(regions.values()) if isinstance(regions, dict) else regions
             if not isinstance(regions, list):
                 skipped.add("images whose regions are no list", file, image.name, None, f"{regions!r:.100}")
                 continue
-            parsed.append((image, split, size, _objects(regions, size, default, file, image.name, skipped)))
-    if not parsed:
-        reason = f"; {skipped.sentences()[0]}" if skipped else ""
-        raise DataError(f"holds no image that can be used{reason}", path=path)
-    classes = sorted({name for *_, objects in parsed for _, name in objects}) or [_default_class(path, files[0])]
-    records, next_id = [], 1
-    for number, (image, split, size, objects) in enumerate(parsed, 1):
-        records.append(_record(image, number, split, size, objects, classes, next_id))
-        next_id += len(objects)
-    return Dataset(
-        records=records,
-        classes=tuple(classes),
-        category_ids=tuple(range(1, len(classes) + 1)),
-        name=str(path),
-        format=NAME,
-        warnings=tuple(skipped.sentences()),
-    )
+            objects = _objects(regions, size, default, file, image.name, skipped)
+            images.append(Found(image, size, objects, split, file=file))
+    classes = sorted({o.name for image in images for o in image.objects}) or [_default_class(path, files[0])]
+    return assemble(images, path=path, format=NAME, skipped=skipped, classes=classes)
 
 
 def _files(path: Path) -> list[Path]:
@@ -78,8 +68,11 @@ def _files(path: Path) -> list[Path]:
 
 
 def _looks_right(file: Path) -> bool:
-    with file.open("rb") as stream:
-        head = stream.read(1 << 18)
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(1 << 18)
+    except OSError:
+        return False
     return b'"regions"' in head and b'"filename"' in head
 
 
@@ -98,22 +91,9 @@ def _default_class(path: Path, file: Path) -> str:
     return (folder.parent.name if split_of_name(folder.name) else folder.name) or "object"
 
 
-def _size(image: Path) -> tuple[int, int] | str:
-    """(height, width) as a person sees it, from the header alone; or the kind of problem."""
-    try:
-        with Image.open(image) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(0x0112, 1) >= 5
-    except FileNotFoundError:
-        return "images whose file is missing"
-    except Exception:
-        return "images that cannot be opened"
-    return (width, height) if turned else (height, width)
-
-
 def _objects(
     regions: list[Any], size: tuple[int, int], default: str, file: Path, image: str, skipped: Skipped
-) -> list[tuple[np.ndarray, str]]:
+) -> list[Object]:
     objects = []
     for index, region in enumerate(regions):
         try:
@@ -134,7 +114,7 @@ def _objects(
         if not (high > low).all():
             skipped.add("boxes of zero area or outside the image", file, image, index, f"in {size[1]}x{size[0]}")
             continue
-        objects.append((ring, name))
+        objects.append(Object(name, Polygons((ring,)), area=_area(ring)))
     return objects
 
 
@@ -170,30 +150,3 @@ def _area(ring: np.ndarray) -> float:
     """Shoelace formula, square pixels."""
     x, y = ring.T
     return 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
-
-
-def _record(
-    image: Path,
-    number: int,
-    split: str,
-    size: tuple[int, int],
-    objects: list[tuple[np.ndarray, str]],
-    classes: list[str],
-    first_id: int,
-) -> Record:
-    limit = np.array([size[1], size[0]], np.float64)
-    boxes = [np.concatenate([np.maximum(r.min(axis=0), 0), np.minimum(r.max(axis=0), limit)]) for r, _ in objects]
-    areas = [_area(ring) for ring, _ in objects]
-    return Record(
-        path=image,
-        image_id=number,
-        height=size[0],
-        width=size[1],
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        labels=np.array([classes.index(name) for _, name in objects], np.int64),
-        masks=tuple(Polygons((ring,)) for ring, _ in objects),
-        crowd=np.zeros(len(objects), bool),
-        areas=np.array(areas, np.float32),
-        annotation_ids=np.arange(first_id, first_id + len(objects), dtype=np.int64),
-        split=split,
-    )

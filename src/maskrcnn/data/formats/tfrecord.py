@@ -1,0 +1,203 @@
+"""TFRecord shards of the TensorFlow Object Detection API, read without TensorFlow.
+
+Records are walked over in a memory map; images and masks stay where they are, as byte ranges of their shard. Boxes are
+normalised y-x; masks are PNG strings or floats `[N, H, W]`, whichever the feature holds.
+"""
+
+from __future__ import annotations
+
+import mmap as mmap_module
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
+from pathlib import Path
+
+from maskrcnn.data.formats.assemble import Found, assemble
+from maskrcnn.data.formats.keypoint_rows import Rows, keypoint_schema, with_keypoints
+from maskrcnn.data.formats.label_map import ClassNames, Item, looks_like_label_map, read_label_map
+from maskrcnn.data.formats.layout import split_of_name
+from maskrcnn.data.formats.shards import absent_shards, shard_files
+from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.data.formats.tf_image import ImageReader, TFImage
+from maskrcnn.dataset import Dataset
+from maskrcnn.errors import DataError
+
+NAME = "tfrecord"
+LOOKS_FOR = "TFRecord shards (.tfrecord, .record, NAME-00000-of-00010), a file, a pattern or a folder"
+NAMES = r".*(-\d{5}-of-\d{5}|\.tfrecords?|\.records?|\.tfrec)(\.gz)?"
+_FORGOTTEN = 64 << 20  # bytes of a shard that may stay mapped behind us
+_GZIP = b"\x1f\x8b"
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+
+
+def sniff(path: Path) -> bool:
+    """Whether a file, or one whose name says so in a folder, begins as a TFRecord does; never raises."""
+    if path.is_file():
+        return _begins_right(path) or (_head(path)[:2] == _GZIP and bool(shard_files(path.parent / path.name, NAMES)))
+    return any(_begins_right(file) or _head(file)[:2] == _GZIP for file in shard_files(path, NAMES))
+
+
+def read(path: Path) -> Dataset:
+    """Open a shard, all shards that a pattern like `x.record-?????-of-00010` matches, or those of a folder.
+
+    Raises:
+        DataError: no shard, a missing one, compressed ones, a broken label map, or no image that can be used.
+    """
+    files = [path] if path.is_file() else shard_files(path, NAMES)
+    if not files:
+        raise DataError("no TFRecord file here", path=path)
+    if not path.is_file() and (absent := absent_shards(files)):
+        message = f"shard {absent[0].name} is missing ({len(absent)} in all); put it beside the others"
+        raise DataError(message, path=absent[0].parent)
+    skipped = Skipped()
+    names = ClassNames(_label_map(path, files, skipped))
+    images: list[Found] = []
+    ids: list[str] = []
+    rows: list[Rows] = []
+    point_names: tuple[str, ...] = ()
+    for file, split in zip(files, _splits(files, path), strict=True):
+        for image in _images(file, split, names, skipped):
+            images.append(image.found)
+            ids.append(image.source_id)
+            rows.append(image.rows)
+            point_names = point_names or image.point_names
+    classes, category_ids = names.classes()
+    dataset = assemble(images, path=path, format=NAME, skipped=skipped, classes=classes, category_ids=category_ids)
+    return _with_ids(with_keypoints(dataset, rows, keypoint_schema(point_names)), ids)
+
+
+def _with_ids(dataset: Dataset, ids: list[str]) -> Dataset:
+    """COCO's image ids, where every image/source_id is such a number and none is there twice."""
+    numbers = [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19]
+    if len(set(numbers)) < len(ids):
+        return dataset
+    records = [replace(record, image_id=n) for record, n in zip(dataset.records, numbers, strict=True)]
+    return replace(dataset, records=records)
+
+
+# ---------------------------------------------------------------- which files
+
+
+def _splits(files: list[Path], root: Path) -> list[str]:
+    """Of each shard: train, val or test by its name or folder; other names where there are several kinds of them."""
+    bases = [re.sub(r"(-\d{5}-of-\d{5}|\.[a-z]+)+$", "", file.name) for file in files]
+    several = len(set(bases)) > 1
+    splits = []
+    for file, base in zip(files, bases, strict=True):
+        folders = file.relative_to(root).parent.parts if root.is_dir() else ()
+        known = (split for name in (file.name, *reversed(folders)) if (split := split_of_name(name)))
+        splits.append(next(known, base if several and base != "data" else ""))
+    return splits
+
+
+def _label_map(path: Path, files: list[Path], skipped: Skipped) -> list[Item]:
+    """The label map beside the shards, or else one folder up; [] without."""
+    for folder in dict.fromkeys([*(file.parent for file in files), *(file.resolve().parent.parent for file in files)]):
+        found = [file for file in sorted(folder.glob("*.pbtxt")) if looks_like_label_map(file)]
+        if found:
+            used = next((file for file in found if "label" in file.name.lower()), found[0])
+            for other in found:
+                if other != used and other.read_bytes() != used.read_bytes():
+                    skipped.add("other label maps", other, None, None, f"{used.name} is used; remove one of the two")
+            return read_label_map(used)
+    return []
+
+
+# ---------------------------------------------------------------- records of a shard
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(12)
+    except OSError:
+        return b""
+
+
+def _begins_right(file: Path) -> bool:
+    return _length_of(_head(file)) is not None
+
+
+def _length_of(head: bytes) -> int | None:
+    """The length of the record behind these 12 bytes; None where its checksum is wrong."""
+    if len(head) < 12:
+        return None
+    length, check = struct.unpack("<QI", head)
+    return length if check == masked_crc(crc32c(head[:8])) else None
+
+
+@cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return tuple(table)
+
+
+def crc32c(data: bytes) -> int:
+    """Castagnoli's checksum, byte by byte: for a few bytes."""
+    table, crc = _crc_table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def masked_crc(crc: int) -> int:
+    """As TFRecord stores it."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _check_compression(file: Path) -> None:
+    head = _head(file)
+    if _length_of(head) is None and (head[:2] == _GZIP or head[:2] in _ZLIB):
+        kind = "GZIP" if head[:2] == _GZIP else "ZLIB"
+        raise DataError(f"is compressed with {kind}; decompress it (gunzip), or write it uncompressed", path=file)
+
+
+def _images(file: Path, split: str, names: ClassNames, skipped: Skipped) -> Iterator[TFImage]:
+    """Each image of a shard that can be used. Raises `DataError` for a compressed shard."""
+    _check_compression(file)
+    try:
+        with file.open("rb") as stream:
+            if not file.stat().st_size:  # fewer images than shards
+                return
+            with mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+                reader = ImageReader(file, data, split, names, skipped)
+                seen = 0
+                for number, (start, stop) in enumerate(_records(file, data, skipped)):
+                    if made := reader.image(start, stop, number):
+                        yield made
+                    if stop - seen > _FORGOTTEN:
+                        seen = _forget(data, seen, stop)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error})", path=file) from error
+
+
+def _forget(data: mmap, start: int, stop: int) -> int:
+    """Unmap whole pages of [start, stop), so that a large file does not count as our memory. Where the rest begins."""
+    stop -= stop % ALLOCATIONGRANULARITY
+    if advice := getattr(mmap_module, "MADV_DONTNEED", None):  # not on Windows
+        data.madvise(advice, start, stop - start)
+    return stop
+
+
+def _records(file: Path, data: mmap, skipped: Skipped) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each record's content."""
+    at = number = 0
+    while at < len(data):
+        length = _length_of(data[at : at + 12])
+        start = at + 12
+        if length is None and start <= len(data):
+            kind = "rests of files behind a damaged record" if number else "files that are not TFRecords"
+            skipped.add(kind, file, f"record {number}", None, "the checksum of its length is wrong")
+            return
+        if length is None or start + length + 4 > len(data):
+            skipped.add("truncated last records", file, f"record {number}", None, "the file ends inside it")
+            return
+        yield start, start + length
+        at, number = start + length + 4, number + 1
