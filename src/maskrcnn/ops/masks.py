@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 
 import hotcoco.mask as coco_mask
 import numpy as np
@@ -20,7 +22,7 @@ from maskrcnn.ops.rle import (
     rle_to_polygons,
     window_to_rle,
 )
-from maskrcnn.structures import RLE, Mask, MaskFile, Polygons
+from maskrcnn.structures import RLE, Mask, MaskFile, Polygons, Span
 
 __all__ = [
     "crop_masks",
@@ -52,14 +54,21 @@ def load_mask_file(mask: MaskFile) -> np.ndarray:
     try:
         if mask.raw is not None:
             return _raw_mask(mask, mask.raw)
-        with Image.open(mask.path if mask.span is None else BytesIO(mask.span.read(mask.path))) as image:
-            pixels = np.asarray(image)
+        changed = mask.path.stat().st_mtime_ns if mask.value is not None else 0
+        pixels = (_decoded.__wrapped__ if mask.value is None else _decoded)(mask.path, mask.span, changed)
     except FileNotFoundError:
         raise DataError("the mask file is missing", path=mask.path) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the mask file cannot be read ({error}); write it again", path=mask.path) from error
-    pixels = pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=-1)
     return pixels > 0 if mask.value is None else pixels == mask.value
+
+
+@lru_cache(maxsize=1)
+def _decoded(path: Path, span: Span | None, changed: int) -> np.ndarray:
+    """(H, W) numbers. Kept for the next call, because all objects of an image share its label image."""
+    with Image.open(path if span is None else BytesIO(span.read(path))) as image:
+        pixels = np.asarray(image)
+    return pixels if pixels.ndim == 2 else pixels[..., : 1 if pixels.shape[-1] == 2 else 3].max(axis=-1)  # no alpha
 
 
 def _raw_mask(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:

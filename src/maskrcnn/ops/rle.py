@@ -5,6 +5,8 @@ Nothing here makes a full-size mask unless it is asked for one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hotcoco.mask as coco_mask
 import numpy as np
 
@@ -131,3 +133,101 @@ def _chain(edges: np.ndarray) -> list[np.ndarray]:
                 break
         rings.append(np.array(ring, np.float32))
     return rings
+
+
+def rle_to_union_polygons(rle: dict) -> list[np.ndarray]:
+    """Outlines along pixel edges, one closed ring (P, 2) float64 for each connected part (4 neighbours).
+
+    A hole is joined to its outline by a cut that is walked down and up again, as COCO has no rings for holes. Exact:
+    `polygons_to_rle` of the rings, and pycocotools, give the mask back, because that rule fills a ring by even and odd
+    crossings, and a pixel whose centre lies inside.
+    """
+    rings = [ring.astype(np.float64) for ring in rle_to_polygons(rle)]
+    holes = [number for number, ring in enumerate(rings) if _turn(ring) < 0]
+    if not holes:
+        return rings
+    x, y, width, height = (int(v) for v in coco_mask.to_bbox(rle))
+    mask = decode_window(rle, y, x, y + height, x + width)
+    tops = _top_edges(rings)
+    starts = {hole: _first_corner(rings[hole]) for hole in holes}
+    cuts: dict[int, list[tuple[int, float, float, int]]] = {}  # ring -> edge, way along it, its y, hole
+    for hole, start in starts.items():
+        # Above the hole's first corner the object goes up to another ring of the same part.
+        column, row = int(rings[hole][start, 0]), int(rings[hole][start, 1])
+        above = np.flatnonzero(~mask[: row - y, column - x])
+        top = y + (int(above[-1]) + 1 if len(above) else 0)
+        ring, edge = tops[column, top]
+        cuts.setdefault(ring, []).append((edge, abs(column - rings[ring][edge, 0]), float(top), hole))
+    # From the lowest hole up: whatever hangs on a hole lies below its first corner.
+    order = sorted(holes, key=lambda hole: -rings[hole][starts[hole], 1])
+    for number in [*order, *(n for n in range(len(rings)) if n not in starts)]:
+        start = starts.get(number, 0)
+        rings[number] = _with_cuts(rings, number, start, cuts.get(number, []))
+    return [ring for number, ring in enumerate(rings) if number not in starts]
+
+
+def join_rings(rings: Sequence[np.ndarray]) -> np.ndarray:
+    """Rings -> one ring (P, 2) float64, joined by lines that are walked forth and back, each to the nearest corner.
+
+    Filled by even and odd crossings it covers what the rings cover, unless two of them overlap.
+    """
+    joined = np.asarray(rings[0], np.float64)
+    for ring in rings[1:]:
+        here, there = _nearest(joined, ring)
+        walk = np.concatenate([ring[there:], ring[: there + 1]])
+        joined = np.concatenate([joined[: here + 1], walk, joined[here:]])
+    return joined
+
+
+def _nearest(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
+    """Indices of the closest pair of points of (P, 2) and (Q, 2); memory of P, not of P times Q."""
+    best = (np.inf, 0, 0)
+    for j, point in enumerate(np.asarray(b)):
+        squares = ((a - point) ** 2).sum(axis=1)
+        i = int(squares.argmin())
+        best = min(best, (float(squares[i]), i, j))
+    return best[1], best[2]
+
+
+def _turn(ring: np.ndarray) -> float:
+    """Twice the area: positive for an outline of `rle_to_polygons`, negative for a hole."""
+    x, y = ring.T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+
+
+def _first_corner(ring: np.ndarray) -> int:
+    """The left one of the topmost corners."""
+    return int(np.lexsort((ring[:, 0], ring[:, 1]))[0])
+
+
+def _top_edges(rings: list[np.ndarray]) -> dict[tuple[int, int], tuple[int, int]]:
+    """(column, y) of each pixel edge with the object below it -> ring and the edge's index in it.
+
+    The object lies on the right hand side of the way, y downwards: below those edges that go to the right.
+    """
+    found = {}
+    for number, ring in enumerate(rings):
+        following = np.roll(ring, -1, axis=0)
+        for edge in np.flatnonzero(following[:, 0] > ring[:, 0]).tolist():
+            for column in range(int(ring[edge, 0]), int(following[edge, 0])):
+                found[column, int(ring[edge, 1])] = number, edge
+    return found
+
+
+def _with_cuts(
+    rings: list[np.ndarray], number: int, start: int, cuts: list[tuple[int, float, float, int]]
+) -> np.ndarray:
+    """The ring from its corner `start` on, with the holes that hang on it; those must be whole already."""
+    ring = rings[number]
+    pieces, done = [], 0
+    for edge, way, top, hole in sorted(cuts):
+        pieces.append(ring[done : edge + 1])
+        done = edge + 1
+        corner = np.array([[ring[edge, 0] + way, top]])
+        pieces += [corner, rings[hole], rings[hole][:1], corner]
+    whole = np.concatenate([*pieces, ring[done:]])
+    if not start:
+        return whole
+    # Corners that were put in before `start` move it.
+    start += sum(2 + len(rings[hole]) + 1 for edge, _, _, hole in cuts if edge < start)
+    return np.concatenate([whole[start:], whole[:start]])
