@@ -1,11 +1,12 @@
 """Our speed next to torchvision's `maskrcnn_resnet50_fpn`: one process, interleaved, same weights, same image.
 
-python benchmarks/benchmark.py [infer|train|paste|evaluate|all ...] [--device auto] [--repeat N] [--json out.json]
+python benchmarks/benchmark.py [infer|train|paste|evaluate|loader|all ...] [--repeat N] [--data FOLDER] [--json FILE]
 
 infer      from a 640 x 480 photograph to 100 masks in its pixels, the network at 800 x 1066; the whole call and by part
 train      one step: forward, backward, SGD
 paste      100 predicted masks on a full-HD image, to pixels and to RLE
 evaluate   COCO's 12 numbers for boxes and masks, against pycocotools
+loader     from JPEG and polygons to training batches; needs --data, photos with masks
 
 Inference, pasting and evaluation are timed only after both sides gave the same answer.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import _evaluation
 import _infer
+import _loader
 import _masks
 import _train
 import torch
@@ -27,7 +29,7 @@ from _timing import Row, machine, show, write
 from maskrcnn import MaskRCNNError
 from maskrcnn.predict.predictor import choose_device
 
-PARTS = ("infer", "train", "paste", "evaluate")
+PARTS = ("infer", "train", "paste", "evaluate", "loader")
 
 
 def parse() -> argparse.Namespace:
@@ -40,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=positive, nargs=2, default=(800, 1333), metavar=("MIN", "MAX"),
                         help="shorter side of the network's input, and longer side at most")  # fmt: skip
     parser.add_argument("--train-side", type=positive, default=512, help="side of the square training images")
+    parser.add_argument("--data", type=Path, help="a data set with masks, for the loader")
     parser.add_argument("--json", type=Path, help="write the rows here as well")
     return parser.parse_args()
 
@@ -65,8 +68,13 @@ def main() -> None:
         "train": lambda: _train.run(device, repeat, options.train_side),
         "paste": lambda: _masks.run(device, repeat),
         "evaluate": lambda: _evaluation.run(repeat),
+        "loader": lambda: _loader.run(device, repeat, options.data, tuple(options.sizes)),
     }
-    wanted = PARTS if "all" in options.parts else [part for part in PARTS if part in options.parts]
+    wanted = [part for part in PARTS if part in options.parts or "all" in options.parts]
+    if "loader" in wanted and not options.data:
+        if "loader" in options.parts:
+            sys.exit("the loader needs photos: give --data FOLDER")
+        wanted.remove("loader")
     rows: list[Row] = []
     for part in wanted:
         print(f"{part}, {repeat} runs of each side ...", file=sys.stderr, flush=True)

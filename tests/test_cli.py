@@ -60,8 +60,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     def fake(module: str, **names: Any) -> None:
         monkeypatch.setitem(sys.modules, f"maskrcnn.{module}", SimpleNamespace(**names))
 
-    fake("data.open", open_dataset=lambda path, format="auto": a_dataset())
-    fake("data.check", check_dataset=lambda dataset, decode=True: ["0.png: bad polygon", "1.png: bad box"])
+    fake("data.open", open_dataset=lambda path, format="auto", boxes="given": a_dataset())
+    fake("data.check", check_dataset=lambda dataset, progress=False: ["0.png: bad polygon", "1.png: bad box"])
+    repair = SimpleNamespace(check_and_repair=lambda data, **_: (data, ["0.png: bad polygon", "1.png: bad box"], []))
+    fake("data.repair", **vars(repair))
     fake("training.loop", train=train)
     fake("evaluation.evaluate", evaluate=evaluate)
     fake("weights.imagenet", imagenet_file=lambda name: Path(f"{name}.pth"))
@@ -109,7 +111,7 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "a command is missing: demo, train, evaluate, predict, inspect, doctor, presets, config; "),
+        ("", "a command is missing: demo, train, evaluate, predict, inspect, convert, doctor, presets, config; "),
         ("trian D", "unknown command 'trian', did you mean 'train'?; commands: demo, train"),
         ("train", "missing: DATA; `maskrcnn COMMAND --help` explains it"),
         ("predict M", "missing: SOURCE, --out; "),
@@ -260,7 +262,7 @@ def test_evaluate_names_the_known_splits(calls: Calls, capsys: pytest.CaptureFix
 
 
 def test_evaluate_takes_data_without_splits_whole(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["maskrcnn.data.open"], "open_dataset", lambda path, format: a_dataset(()))
+    monkeypatch.setattr(sys.modules["maskrcnn.data.open"], "open_dataset", lambda path, format, boxes: a_dataset(()))
     assert run("evaluate", "M", "D") == 0
     assert len(calls[0][1]) == 10
 
@@ -296,7 +298,7 @@ def test_predict_streams_and_saves(
 def test_predict_offers_what_can_be_saved() -> None:
     from maskrcnn.predict.results import KINDS
 
-    assert cli.SAVES == KINDS
+    assert cli.commands.SAVES == KINDS
 
 
 def test_inspect_data_lists_problems(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,9 +332,13 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_train_tells_what_is_wrong_with_the_data(capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = Dataset([], ("cat",), (1,), warnings=tuple(f"skipped {i} polygons" for i in range(12)))
-    cli._tell_problems(dataset, "D")
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 11
+    dataset = Dataset([], ("cat",), (1,), name="D", warnings=tuple(f"skipped {i} polygons" for i in range(12)))
+    cli.commands._checked(dataset, SimpleNamespace(check="annotations"))
+    lines = capsys.readouterr().out.splitlines()[-12:]
     assert lines[0] == "warning: skipped by the reader: skipped 0 polygons"
-    assert lines[-1] == "and 3 more: maskrcnn inspect data D"
+    assert lines[-2] == "and 3 more: maskrcnn inspect data D"
+    assert lines[-1].startswith("only the annotations were checked")
+
+
+def test_wrong_checks_are_named(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--check 'al', did you mean 'all'?" in error_of(capsys, "train", "D", "--check", "al")

@@ -1,4 +1,5 @@
-"""The plan: a config that fits the data, and a sentence for each choice. Takes a `Dataset`, opens no image.
+"""The plan: a config that fits the data, and a sentence for each choice. Takes a `Dataset`; opens the headers of
+a few images, and decodes images only where they are not 8-bit grey or RGB, for the statistics of their channels.
 
 What the user set (`fixed`) is never changed; the rest follows from it: anchors from the input size, and so on.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,11 @@ SMALL_DATA = 2000
 """Images below which the light preset does as well as ResNet-50, in a tenth of the time."""
 OBJECT_SIDE = 16.0
 """Input pixels that the median object should have: two cells of P2 each way leave a mask something to see."""
+
+HEADERS = 32
+"""Images that are looked at for their depth and channels: enough to meet what is not plain, in milliseconds."""
+NO_COLOUR = {f"data.{name}": 0.0 for name in ("brightness", "contrast", "saturation", "hue", "jpeg")}
+"""Augmentations that know 8-bit RGB only."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +68,23 @@ def plan(
     """
     if not len(dataset):
         raise DataError("has no images; check the path and the format", path=dataset.name or None)
-    if not sum(int((~record.crowd).sum()) for record in dataset):
+    if dataset.table.crowd.all():
         raise DataError("has no annotated object to learn from", path=dataset.name or None)
     fixed = dict(fixed or {})
+    if fixed.get("data.pixels") == "raw":
+        fixed = NO_COLOUR | fixed
     name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
     config, reasons = make_preset(name), [reason]
     choices = [_scratch] if not pretrained else []
+    choices += [_pixels] if fixed.get("data.pixels") != "rgb8" else []
     choices += [_input_size, _anchors, _counts, _epochs] if preset is None else [_counts]
     # The size that the user set comes first, because anchors depend on it.
     config = set_fields(config, {key: value for key, value in fixed.items() if key.startswith("data.")})
     for choose in choices:
         changes, reason = choose(dataset, config)
-        changes = {key: value for key, value in changes.items() if not _is_fixed(key, fixed)}
-        if changes:
+        # What the user set goes along: `image_mean` and `image_std` must always be as long as each other.
+        changes = {k: fixed.get(k, value) for k, value in changes.items() if k in fixed or not _is_fixed(k, fixed)}
+        if changes.keys() - fixed.keys():
             config = apply(config, changes)
             reasons.append(reason)
     return Plan(set_fields(config, fixed), tuple(reasons))
@@ -124,11 +134,39 @@ def _scratch(dataset: Dataset, config: Config) -> Choice:
     return changes, "no stage frozen and batch norm trained, because no weights are loaded"
 
 
+def _pixels(dataset: Dataset, config: Config) -> Choice:
+    # Here, because they load torch, and the command line starts without.
+    from maskrcnn.data.sample import headers
+    from maskrcnn.data.statistics import channel_statistics
+
+    found = headers(dataset.records, HEADERS)
+    asked = config.data.pixels == "raw"
+    if not asked and all(header.ordinary for header in found):
+        return {}, ""
+    kinds = sorted({f"{header.channels} x {header.dtype}" for header in found})
+    if not asked and len(kinds) > 1:  # one scale and one number of channels for all
+        return {"data.pixels": "rgb8"}, f"every image becomes 8-bit RGB, because they differ: {', '.join(kinds)}"
+    seen = channel_statistics(dataset)
+    numbers = [", ".join(f"{value:.4g}" for value in values[:8]) for values in (seen.mean, seen.std)]
+    more = ", ..." if seen.channels > 8 else ""
+    reason = (
+        f"pixels as in the files ({', '.join(kinds) or f'{seen.channels} x {seen.kind}'}): mean {numbers[0]}{more} and "
+        f"deviation {numbers[1]}{more} of {seen.images} images"
+    )
+    if seen.not_finite:
+        reason += f"; {seen.not_finite} values are NaN or infinite and count as 0"
+    changes = {"data.pixels": "raw", "model.image_mean": seen.mean, "model.image_std": seen.std}
+    if any(getattr(config.data, name.removeprefix("data.")) for name in NO_COLOUR):
+        reason += "; colours are not augmented, because that is made for 8-bit RGB"
+    return NO_COLOUR | changes, reason
+
+
 def _input_size(dataset: Dataset, config: Config) -> Choice:
     data = config.data
-    sides = np.array([sorted(record.size) for record in dataset], float)  # (images, 2): short, long
+    sides = np.sort(dataset.table.sizes, axis=1).astype(float)  # (images, 2): short, long
     short = float(np.median(sides[:, 0]))
-    relative = np.concatenate([_box_sides(record) / min(record.size) for record in dataset])
+    boxes, images = _box_sides(dataset)
+    relative = boxes / sides[images, 0]
     wanted = OBJECT_SIDE / max(float(np.median(relative)), 1e-6)
     size = min(data.min_size, _up(short, 32))
     if wanted > size:
@@ -145,7 +183,8 @@ def _input_size(dataset: Dataset, config: Config) -> Choice:
 
 
 def _anchors(dataset: Dataset, config: Config) -> Choice:
-    sides = np.concatenate([_box_sides(record) * _scale(record.size, config.data) for record in dataset])
+    boxes, images = _box_sides(dataset)
+    sides = boxes * _scales(dataset.table.sizes, config.data)[images]
     low, high = (float(value) for value in np.quantile(sides, (0.1, 0.95)))
     # An anchor matches objects from about 0.7 to 1.4 times its side (IoU 0.5): the smallest covers the 10 % quantile.
     base = next((size for size in (32.0, 16.0) if size <= 1.5 * low), 8.0)
@@ -161,7 +200,8 @@ def _anchors(dataset: Dataset, config: Config) -> Choice:
 
 
 def _counts(dataset: Dataset, config: Config) -> Choice:
-    most = max(int((~record.crowd).sum()) for record in dataset)
+    table = dataset.table
+    most = int(np.bincount(table.image_of[~table.crowd]).max())
     if config.model.box.detections_per_image is not None or most * 1.1 <= 100:
         return {}, ""
     detections = _up(most * 1.1, 10)
@@ -184,17 +224,18 @@ def _epochs(dataset: Dataset, config: Config) -> Choice:
     return {"train.epochs": epochs, "train.evaluate_every": every}, reason
 
 
-def _box_sides(record: Any) -> np.ndarray:
-    """(N,) square root of the box area, original pixels, crowds left out."""
-    boxes = record.boxes[~record.crowd]
-    return np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
+def _box_sides(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) square root of the box area in original pixels, crowds left out, and (N,) the image of each."""
+    table = dataset.table
+    boxes = table.boxes[~table.crowd]
+    sides = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1, dtype=np.float64))
+    return sides, table.image_of[~table.crowd]
 
 
-def _scale(size: tuple[int, int], data: DataConfig) -> float:
-    """Input pixels per original pixel."""
-    if data.resize == "square":
-        return data.max_size / max(size)
-    return min(data.min_size / min(size), data.max_size / max(size))
+def _scales(sizes: np.ndarray, data: DataConfig) -> np.ndarray:
+    """(R,) input pixels per original pixel, from (R, 2) height, width."""
+    longest = data.max_size / sizes.max(axis=1)
+    return longest if data.resize == "square" else np.minimum(data.min_size / sizes.min(axis=1), longest)
 
 
 def _up(value: float, multiple: int) -> int:
@@ -205,10 +246,12 @@ def _up(value: float, multiple: int) -> int:
 
 
 def choose_splits(dataset: Dataset, val: Dataset | None = None, seed: int = 0) -> tuple[Dataset, Dataset | None, str]:
-    """(train, val, reason): the data's own splits, or a fifth of the images held out by a seeded draw.
+    """(train, val, reason): the data's own splits, or a fifth of the images held out by a seeded, balanced draw.
 
     `val` given separately wins. A single image is trained on and not measured.
     """
+    from maskrcnn.data.splits import split_dataset  # here, because it loads torch
+
     if val is not None:
         val = val.split("val") if "val" in val.splits else val
         train = dataset.split("train") if "train" in dataset.splits else dataset
@@ -219,11 +262,9 @@ def choose_splits(dataset: Dataset, val: Dataset | None = None, seed: int = 0) -
     pool = dataset.split("train") if "train" in dataset.splits else dataset
     if len(pool) < 2:
         return pool, None, "a single image is trained on, none is left to measure"
-    order = np.random.default_rng(seed).permutation(len(pool))
-    held = max(1, round(len(pool) / 5))
-    parts = [replace(pool, records=[pool.records[i] for i in sorted(part)]) for part in (order[held:], order[:held])]
+    parts = split_dataset(pool, 1 / 5, seed)
     reason = (
-        f"{len(parts[0])} images to train and {len(parts[1])} to measure, drawn with seed {seed}: the data has no "
-        "validation split (--val names one)"
+        f"{len(parts[0])} images to train and {len(parts[1])} to measure, drawn with seed {seed} so that "
+        "each keeps its share of every class: the data has no validation split (--val names one)"
     )
     return parts[0], parts[1], reason

@@ -117,6 +117,18 @@ def test_small_batches_are_not_padded_to_the_crowded_image():
     assert plan.counts[0] <= 32
 
 
+@pytest.mark.parametrize(("changes", "more"), [({"copy_paste": 0.1}, 18), ({"mosaic": 1.0}, 27), ({}, 0)])
+def test_counts_leave_room_for_other_images_objects_in_training(changes: dict, more: int):
+    """Nine in ten images have at most 18 objects, three in four at most 9."""
+    records = [record_of(480, 640, n) for n in [1, 2, 3, 4, 5, 6, 7, 9, 9, 9, 18, 18, 40]]
+    data = DataConfig(**changes)
+    plan = plan_shapes(records, data, training=True)
+    assert plan.objects.tolist() == [len(record) + more for record in records]
+    assert plan.counts[-1] >= 40 + more
+    assert len(plan.counts) <= data.count_buckets
+    assert plan_shapes(records, data).objects.tolist() == [len(record) for record in records]
+
+
 def test_the_order_is_a_function_of_seed_and_epoch():
     plan = plan_shapes(photos(100), DataConfig())
     assert training_order(plan, 4, 1, 2) == training_order(plan, 4, 1, 2)

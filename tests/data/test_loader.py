@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -316,8 +317,70 @@ def test_three_hundred_objects(tmp_path: Path):
     assert batch.targets.boxes.shape == (2, 304, 4)
 
 
+MIXED = replace(
+    DATA, rotation=30.0, blur=0.5, noise=10.0, jpeg=0.5, cutout=0.5, copy_paste=0.6, mosaic=0.4, scale_jitter=(0.1, 2.0)
+)
+
+
+def test_mixed_images_do_not_depend_on_workers_company_or_where_a_run_goes_on(dataset: Dataset):
+    whole = [step for epoch in range(2) for step in loader_of(dataset, MIXED).steps(epoch)]
+    there = loader_of(dataset, replace(MIXED, workers=2))
+    for (a,), (b,) in zip(whole, (step for epoch in range(2) for step in there.steps(epoch)), strict=True):
+        assert_same(a, b)
+    for (a,), (b,) in zip(whole[6 + 4 :], loader_of(dataset, MIXED).steps(1, start_step=4), strict=True):
+        assert_same(a, b)
+    alone = {batch.image_ids[0]: batch for (batch,) in loader_of(dataset, MIXED, batch_size=1).steps(0)}
+    for (batch,) in whole[:5]:  # the last batch has images that come again
+        for b, image_id in enumerate(batch.image_ids):
+            (h, w), n = batch.sizes[b].tolist(), int(batch.targets.valid[b].sum())
+            assert torch.equal(batch.images[b, :, :h, :w], alone[image_id].images[0, :, :h, :w])
+            assert n == int(alone[image_id].targets.valid.sum())
+
+
+def test_mixed_images_keep_to_the_planned_shapes(tmp_path: Path):
+    dataset = dataset_of([make_record(tmp_path, i, n) for i, n in enumerate([0, 1, 30, 2, 3, 1, 0, 2, 1, 4])])
+    plain, mixed = loader_of(dataset), loader_of(dataset, MIXED)
+    assert len({(size, count) for size in mixed.plan.sizes for count in mixed.plan.counts}) <= 8
+    assert mixed.plan.sizes == plain.plan.sizes
+    assert mixed.plan.counts[-1] > plain.plan.counts[-1]
+    assert loader_of(dataset, MIXED, training=False).plan.counts == plain.plan.counts
+    most = 0
+    for epoch in range(6):
+        for (batch,) in mixed.steps(epoch):
+            assert batch.targets.boxes.shape[1] in mixed.plan.counts
+            used = batch.targets.valid | batch.targets.crowd
+            most = max(most, int(used.sum(dim=1).max()))
+    assert most > 32
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_partner_that_cannot_be_read_is_reported_and_replaced(dataset: Dataset, workers: int):
+    data = replace(MIXED, workers=workers, mosaic=1.0)
+    loader = loader_of(damaged(dataset, 3), data)
+    with pytest.warns(UserWarning, match="damaged-3.png: image is truncated"):
+        steps = list(loader.steps(0))
+    assert [Path(path).name for path in loader.skipped] == ["damaged-3.png"]
+    assert all(len(batch.image_ids) == 4 for (batch,) in steps)
+
+
+def test_pasting_needs_masks_but_a_mosaic_does_not(dataset: Dataset):
+    bare = dataset_of([replace(record, masks=()) for record in dataset])
+    with pytest.raises(ConfigError, match=r"data.copy_paste: pasting needs masks, but the data set has boxes only"):
+        loader_of(bare, MIXED)
+    loader_of(bare, MIXED, training=False)
+    (batch,) = next(loader_of(bare, replace(MIXED, copy_paste=0.0, mosaic=1.0)).steps(0))
+    assert batch.targets.masks.shape[2:] == (0, 0)
+    assert batch.targets.valid.any()
+
+
+def test_mixing_images_without_objects(dataset: Dataset):
+    empty = dataset_of([record for record in dataset if not len(record)])
+    for (batch,) in loader_of(empty, MIXED).steps(0):
+        assert not batch.targets.valid.any()
+
+
 _LARGE_SAMPLE = """
-import resource, sys
+import json, resource, sys
 from pathlib import Path
 import numpy as np
 from maskrcnn.config import DataConfig
@@ -343,9 +406,9 @@ record = Record(Path(sys.argv[1]), 1, 8000, 8000, boxes, np.zeros(1000, np.int64
                 np.ones(1000, np.float32), np.arange(1000))
 before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what came before
-data = DataConfig(workers=0, scale_jitter=(0.5, 2.0), crop=1.0)
+data = DataConfig(workers=0, scale_jitter=(0.5, 2.0), crop=1.0, **json.loads(sys.argv[2]))
 (batch,), = Loader(Dataset([record], ("a",), (1,)), data, batch_size=1, training=True).steps(0)
-assert batch.targets.boxes.shape == (1, 1000, 4)
+assert batch.targets.boxes.shape[1] >= 1000
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 print((peak - before) / 2**20)
 """
@@ -353,9 +416,12 @@ print((peak - before) / 2**20)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
-def test_a_thousand_objects_on_64_megapixels_take_under_a_gigabyte(tmp_path: Path):
+@pytest.mark.parametrize(
+    "more", [{}, {"rotation": 30.0}, {"rotation": 30.0, "copy_paste": 1.0, "mosaic": 1.0}], ids=str
+)
+def test_a_thousand_objects_on_64_megapixels_take_under_a_gigabyte(tmp_path: Path, more: dict):
     Image.new("RGB", (8000, 8000), (90, 120, 60)).save(tmp_path / "large.jpg")
-    command = [sys.executable, "-c", _LARGE_SAMPLE, str(tmp_path / "large.jpg")]
+    command = [sys.executable, "-c", _LARGE_SAMPLE, str(tmp_path / "large.jpg"), json.dumps(more)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1000, f"{done.stdout} MB"

@@ -12,8 +12,18 @@ from PIL import Image, ImageOps
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import load_image, pad_to, resize_image, resized_size, to_image_tensor
+from maskrcnn.data.sample import (
+    headers,
+    load_image,
+    load_record,
+    pad_to,
+    resize_image,
+    resized_size,
+    to_display,
+    to_image_tensor,
+)
 from maskrcnn.errors import DataError
+from maskrcnn.structures import Record
 
 
 def picture(height: int = 24, width: int = 40, seed: int = 0) -> np.ndarray:
@@ -34,7 +44,7 @@ def test_load_image_gives_rgb_planes(tmp_path: Path):
 def test_large_images_are_converted_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     array = picture()
     Image.fromarray(array).save(tmp_path / "a.png")
-    monkeypatch.setattr("maskrcnn.data.sample._STRIP_PIXELS", 7 * 40)  # 24 rows: the last strip is shorter
+    monkeypatch.setattr("maskrcnn.data.decode._STRIP_PIXELS", 7 * 40)  # 24 rows: the last strip is shorter
     assert (load_image(tmp_path / "a.png").permute(1, 2, 0).numpy() == array).all()
 
 
@@ -102,7 +112,7 @@ def test_large_images_open_and_bombs_do_not(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     assert load_image(path).shape == (3, 200, 200)
     assert Image.MAX_IMAGE_PIXELS == 10_000
-    monkeypatch.setattr("maskrcnn.data.sample.MAX_PIXELS", 30_000)
+    monkeypatch.setattr("maskrcnn.data.decode.MAX_PIXELS", 30_000)
     with pytest.raises(DataError, match=r"200 x 200 pixels, more than the limit .* cut it into tiles"):
         load_image(path)
 
@@ -206,3 +216,128 @@ def test_pad_to_keeps_the_content_top_left():
     assert padded.sum() == 3 * 5 * 7
     with pytest.raises(ValueError, match="40 x 7 does not fit into 32 x 64"):
         pad_to(torch.ones(3, 40, 7), (32, 64))
+
+
+# ---------------------------------------------------------------- raw pixels
+
+
+def deep(channels: int = 5, height: int = 6, width: int = 9) -> np.ndarray:
+    """(H, W, C) uint16 of the full range."""
+    return np.random.default_rng(0).integers(0, 65536, (height, width, channels), np.uint16)
+
+
+def record_of(path: Path, make=None, image_id: int = 7) -> Record:
+    none = np.zeros(0)
+    return Record(path, image_id, 6, 9, np.zeros((0, 4), np.float32), none, (), none, none, none, make=make)
+
+
+def test_raw_forms_of_an_image_are_the_same_tensor(tmp_path: Path):
+    array = deep()
+    np.save(tmp_path / "a.npy", array)
+    planes = array.transpose(2, 0, 1).astype(np.float32)
+    forms = {
+        "path": tmp_path / "a.npy",
+        "array": array,
+        "tensor": torch.from_numpy(planes),
+        "record": record_of(tmp_path / "a.npy"),
+        "made": record_of(tmp_path / "none", make=lambda: array),
+    }
+    for name, form in forms.items():
+        image = to_image_tensor(form, "raw", 5)
+        assert image.dtype == torch.float32, name
+        assert image.is_contiguous(), name
+        assert (image.numpy() == planes).all(), name
+    assert (to_image_tensor(array[:, :, 0], "raw")[0].numpy() == planes[0]).all()
+    assert torch.equal(load_image(tmp_path / "a.npy", pixels="raw"), forms["tensor"])
+
+
+def test_raw_values_that_are_no_numbers_are_zero():
+    array = np.array([[[1.5], [np.nan]], [[np.inf], [1e300]]])
+    assert to_image_tensor(array, "raw").tolist() == [[[1.5, 0.0], [0.0, 0.0]]]
+
+
+def test_raw_images_do_not_share_memory():
+    array = np.ones((4, 4, 2), np.float32)
+    image = to_image_tensor(array, "raw")
+    array[:] = 0
+    assert image.sum() == 32
+
+
+def test_another_number_of_channels_is_named(tmp_path: Path):
+    np.save(tmp_path / "a.npy", deep(4))
+    message = "4 channels, 5 are expected; leave it out, save it with 5 channels, or train with data.pixels rgb8"
+    with pytest.raises(DataError, match=message) as caught:
+        load_record(record_of(tmp_path / "a.npy"), "raw", 5)
+    assert (caught.value.path, caught.value.image) == (tmp_path / "a.npy", 7)
+    with pytest.raises(DataError, match=message) as caught:
+        to_image_tensor(tmp_path / "a.npy", "raw", 5)
+    assert caught.value.path == tmp_path / "a.npy"
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((2, 8, 8, 3)), r"shape \(2, 8, 8, 3\); give \(H, W, C\)"),
+        (np.zeros((0, 8, 3)), r"shape \(0, 8, 3\)"),
+        (np.zeros((8, 8, 3), complex), "numbers of type complex128"),
+        (torch.zeros(8, 8), r"image tensor has shape \(8, 8\); give \(C, H, W\)"),
+        (7, "cannot take int for an image"),
+    ],
+)
+def test_what_is_no_raw_image_is_named(image, message: str):
+    with pytest.raises(DataError, match=message):
+        to_image_tensor(image, "raw")
+
+
+def test_a_function_that_fails_is_named_for_raw_too():
+    def fails():
+        raise KeyError("x")
+
+    with pytest.raises(DataError, match=r"makes this image failed \(KeyError: 'x'\)"):
+        load_record(record_of(Path("a"), make=fails), "raw")
+
+
+def test_resizing_floats_keeps_their_fractions_and_channels():
+    image = to_image_tensor(deep(7, 12, 16), "raw")
+    shrunk = resize_image(image, (6, 8), "antialias")
+    assert shrunk.shape == (7, 6, 8)
+    assert shrunk.dtype == torch.float32
+    assert (shrunk != shrunk.round()).any()
+    assert torch.allclose(resize_image(image[3:4], (6, 8), "antialias")[0], shrunk[3])
+    assert resize_image(image, (12, 16), "antialias") is image
+
+
+def test_headers_are_those_that_can_be_read(tmp_path: Path):
+    np.save(tmp_path / "a.npy", deep())
+    Image.fromarray(picture()).save(tmp_path / "b.png")
+    records = [record_of(tmp_path / name) for name in ("a.npy", "none", "b.png")]
+    assert [(h.height, h.width, h.channels, h.dtype) for h in headers(records)] == [
+        (6, 9, 5, "uint16"),
+        (24, 40, 3, "uint8"),
+    ]
+    assert len(headers(records, 1)) == 1
+    assert headers([]) == []
+    made = headers([record_of(Path("a"), make=lambda: deep(2))] * 3)
+    assert [(h.channels, h.dtype) for h in made] == [(2, "uint16")]
+
+
+def test_display_shows_8_bits_as_they_are(tmp_path: Path):
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    for form in (array, tmp_path / "a.png", record_of(tmp_path / "a.png"), torch.from_numpy(array).permute(2, 0, 1)):
+        shown = to_display(form)
+        assert (shown == array).all()
+        assert shown.flags.writeable
+        assert shown.flags.c_contiguous
+    assert (to_display(array[:, :, 0]) == array[:, :, :1]).all()
+
+
+def test_display_stretches_what_is_deeper():
+    ramp = np.linspace(1000, 1400, 101 * 20).reshape(101, 20)
+    image = np.stack([ramp, ramp[::-1], ramp * 0 + 5, ramp, ramp], axis=-1).astype(np.float32)
+    shown = to_display(image)
+    assert shown.shape == (101, 20, 3)
+    assert (shown[0, 0].tolist(), shown[-1, -1].tolist()) == ([0, 255, 0], [255, 0, 0])  # a constant channel is black
+    assert shown[50, 10, 0] == pytest.approx(128, abs=3)
+    two = to_display(image[:, :, :2])  # the first as grey
+    assert (two == shown[:, :, :1]).all()

@@ -114,7 +114,27 @@ def check(config: Config) -> None:
         (train.learning_rate > 0, "train.learning_rate", f"{train.learning_rate} must be positive"),
         (0 <= train.ema_decay < 1, "train.ema_decay", f"{train.ema_decay} must lie in [0, 1)"),
         ((train.steps or 1) > 0 and train.epochs > 0, "train.epochs", "must be positive"),
+        *_augmentation_rules(data),
     ]  # fmt: skip
     for good, name, message in rules:
         if not good:
             raise ConfigError(message, field=name)
+
+
+_COLOURS = ("brightness", "contrast", "saturation", "hue")
+_PROBABILITIES = ("horizontal_flip", "vertical_flip", "crop", "blur", "jpeg", "cutout", "copy_paste", "mosaic")
+_LARGEST = {"rotation": 180.0, "noise": 255.0, "hue": 0.5}
+
+
+def _augmentation_rules(data: DataConfig) -> list[tuple[bool, str, str]]:
+    """Ranges; and nothing that is made for 8-bit RGB where pixels are as in the file."""
+    largest = dict.fromkeys(_PROBABILITIES, 1.0) | dict.fromkeys(_COLOURS, float("inf")) | _LARGEST
+    rules = []
+    for name, high in largest.items():
+        value = getattr(data, name)
+        wanted = "not be negative" if high == float("inf") else f"lie between 0 and {high:g}"
+        rules.append((0 <= value <= high, f"data.{name}", f"{value} must {wanted}"))
+    for name in (*_COLOURS, "jpeg"):
+        message = f'{getattr(data, name)} needs 8-bit RGB; set it to 0, or data.pixels = "rgb8"'
+        rules.append((data.pixels == "rgb8" or not getattr(data, name), f"data.{name}", message))
+    return rules

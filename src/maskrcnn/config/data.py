@@ -44,15 +44,17 @@ class DataConfig:
     hue: float = 0.0
     """Hue is shifted by at most this part of the colour circle, 0..0.5."""
     rotation: float = 0.0
-    """Rotated by an angle drawn from +- this many degrees; boxes are those of the rotated masks."""
+    """Rotated by an angle drawn from +- this many degrees; boxes are those of the rotated masks. The content keeps
+    its size, corners from outside the image get its mean colour."""
     blur: float = 0.0
     """Probability of a Gaussian blur with a sigma of 0.1 to 2 input pixels."""
     noise: float = 0.0
-    """Standard deviation of Gaussian noise, drawn from 0 to this, in grey levels of 255."""
+    """Standard deviation of Gaussian noise, drawn from 0 to this, in grey levels of 255; of raw pixels the image's own
+    range counts as 255."""
     jpeg: float = 0.0
     """Probability of JPEG artefacts, quality 30 to 95."""
     cutout: float = 0.0
-    """Probability of one to three grey rectangles over 2-10 % of the image each (DeVries 2017); labels stay."""
+    """Probability of one to three rectangles of the mean colour, 2-10 % of the image each (DeVries 2017)."""
     copy_paste: float = 0.0
     """Probability of pasting a random half of another image's objects in (Ghiasi 2021, simple copy-paste)."""
     mosaic: float = 0.0

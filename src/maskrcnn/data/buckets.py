@@ -15,6 +15,7 @@ import numpy as np
 from maskrcnn.config import DataConfig
 from maskrcnn.data.sample import resized_size
 from maskrcnn.structures import Record
+from maskrcnn.table import Table
 
 COUNT_STEP = 8  # padded object counts are multiples of this
 _MASK = (1 << 64) - 1
@@ -28,7 +29,7 @@ class Plan:
         sizes: padded (height, width), smallest area first; the last one holds every image.
         counts: padded object counts, ascending; the last one holds every image.
         size_of: (R,) int64, index into `sizes` of the tightest that holds each record.
-        objects: (R,) int64, objects of each record, crowds included.
+        objects: (R,) int64, the most objects that a sample of each record has, crowds included.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -57,10 +58,17 @@ class Group:
     count: int
 
 
-def plan_shapes(records: Sequence[Record], data: DataConfig) -> Plan:
-    """Choose padded sizes that waste few pixels and padded counts of which the smaller fits nine images in ten."""
-    padded = np.array([_padded(record, data) for record in records], np.int64).reshape(-1, 2)
-    objects = np.array([len(record) for record in records], np.int64)
+def plan_shapes(records: Sequence[Record], data: DataConfig, *, training: bool = False) -> Plan:
+    """Choose padded sizes that waste few pixels and padded counts of which the smaller fits nine images in ten.
+
+    For training, counts leave room for what copy-paste and mosaic add.
+    """
+    table = Table.of(records)
+    distinct, which = np.unique(table.sizes, axis=0, return_inverse=True)
+    padded = np.array([_padded(size, data) for size in distinct.tolist()], np.int64).reshape(-1, 2)[which.ravel()]
+    objects = table.counts
+    if training:
+        objects = objects + _added(objects, data)
     sizes = _choose_sizes(padded, data.size_buckets)
     # Smallest area first, so that the first that holds a record is the tightest.
     holds = (padded[:, None] <= np.array(sizes)[None]).all(axis=-1)  # (R, sizes)
@@ -125,8 +133,8 @@ def _filled(rest: np.ndarray, order: np.ndarray, plan: Plan, batch_size: int) ->
     return np.concatenate([rest, np.resize(again, batch_size - len(rest))])
 
 
-def _padded(record: Record, data: DataConfig) -> tuple[int, int]:
-    height, width = resized_size(*record.size, data)
+def _padded(size: Sequence[int], data: DataConfig) -> tuple[int, int]:
+    height, width = resized_size(size[0], size[1], data)
     if data.resize == "square":
         height = width = data.max_size
     return -height // data.pad_multiple * -data.pad_multiple, -width // data.pad_multiple * -data.pad_multiple
@@ -159,6 +167,18 @@ def _merge(padded: np.ndarray, limit: int) -> np.ndarray:
         sizes[i], weights[i] = union[i, j], weights[i] + weights[j]
         sizes, weights = np.delete(sizes, j, axis=0), np.delete(weights, j)
     return sizes
+
+
+def _added(objects: np.ndarray, data: DataConfig) -> int:
+    """Room for the objects of other images: enough for nine images in ten; of more, a sample keeps the largest.
+
+    Copy-paste adds half of one image's objects, mosaic three images, some of them cut.
+    """
+    if not len(objects):
+        return 0
+    paste = int(np.quantile(objects, 0.9, method="higher")) if data.copy_paste else 0
+    mosaic = 3 * int(np.quantile(objects, 0.75, method="higher")) if data.mosaic else 0
+    return paste + mosaic
 
 
 def _choose_counts(objects: np.ndarray, limit: int) -> tuple[int, ...]:

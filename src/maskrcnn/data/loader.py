@@ -6,23 +6,27 @@ index): the number of workers and of ranks, and where a run was interrupted, cha
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import data as torch_data
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.buckets import Group, Plan, evaluation_order, plan_shapes, sample_key, training_order
-from maskrcnn.data.sample import load_record
+from maskrcnn.data.sample import headers, load_record
 from maskrcnn.data.transforms import Objects, augment, place, place_image
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
 from maskrcnn.structures import Batch, Record, Targets
+
+T = TypeVar("T")
 
 MAX_BROKEN = 0.1  # part of the images that may be unreadable before training stops
 
@@ -43,6 +47,7 @@ class Loader:
 
     Attributes:
         plan: the padded shapes.
+        waited: seconds that the training loop has waited for batches; the rest of the time the loader was ahead.
         skipped: path -> reason of images that could not be read. Training takes another image in its place; otherwise
             the batch is one image smaller.
 
@@ -73,8 +78,9 @@ class Loader:
                 f"processes; give a multiple of {accumulate * world_size}",
                 field="train.batch_size",
             )
-        self.plan = plan_shapes(dataset.records, data)
+        self.plan = plan_shapes(dataset.records, data, training=training)
         self.skipped: dict[str, str] = {}
+        self.waited = 0.0
         self._data, self._batch_size, self._seed, self._training = data, batch_size, seed, training
         self._accumulate, self._rank, self._world_size = accumulate, rank, world_size
         self._images = len(dataset)
@@ -99,7 +105,9 @@ class Loader:
         groups = training_order(self.plan, self._batch_size, self._seed, epoch)[start_step:]
         loaded = self._load([job for group in groups for job in self._micro_batches(group, epoch)])
         for _ in groups:
+            began = time.perf_counter()
             step = [next(loaded) for _ in range(self._accumulate)]
+            self.waited += time.perf_counter() - began
             yield [batch for batch in step if batch is not None]
 
     def batches(self) -> Iterator[Batch]:
@@ -188,9 +196,15 @@ class _Source(torch_data.Dataset):
     def __init__(self, dataset: Dataset, data: DataConfig, plan: Plan, training: bool, with_targets: bool) -> None:
         self.records, self.data, self.plan = dataset.records, data, plan
         self.training, self.with_targets = training, with_targets
+        first = headers(dataset.records, 1) if data.pixels == "raw" else []
+        self.channels = first[0].channels if first else None
         self.points = len(dataset.keypoints.names) if dataset.keypoints else None
         self.flip_pairs = dataset.keypoints.flip_pairs if dataset.keypoints else ()
         self.mask_size = data.mask_size if with_targets and _have_masks(dataset) else 0
+        if training and with_targets and data.copy_paste and not self.mask_size and plan.objects.any():
+            raise ConfigError(
+                "pasting needs masks, but the data set has boxes only; set it to 0", field="data.copy_paste"
+            )
 
     def __getitem__(self, job: _Job) -> _Loaded:
         skipped: dict[str, str] = {}
@@ -210,7 +224,7 @@ class _Source(torch_data.Dataset):
         while True:
             record = self.records[index]
             try:
-                return self._sample(record, key, self.plan.sizes[self.plan.size_of[index]])
+                return self._sample(index, record, key, skipped)
             except DataError as error:
                 skipped[str(record.path)] = error.message
             if not self.training:
@@ -226,9 +240,26 @@ class _Source(torch_data.Dataset):
             if self.plan.size_of[index] == bucket and self.plan.objects[index] <= count:
                 return index
 
-    def _sample(self, record: Record, key: int, canvas: tuple[int, int]) -> _Sample:
-        """The canvas is the record's own, not the batch's: whom it shares a batch with does not change an image."""
-        image = load_record(record)
+    def _sample(self, index: int, record: Record, key: int, skipped: dict[str, str]) -> _Sample:
+        """Canvas and count are the record's own, not the batch's: whom it shares a batch with does not change it."""
+        image = self._pixels(record)
+        if not self.with_targets:
+            return _Sample(place_image(image, place(record.size, self.data), self.data), None, record, key)
+        image, objects = augment(
+            image,
+            record,
+            self.data,
+            key if self.training else None,
+            self.plan.sizes[self.plan.size_of[index]],
+            flip_pairs=self.flip_pairs,
+            others=_Others(self, skipped),
+            most=int(self.plan.objects[index]),
+        )
+        return _Sample(image, objects, record, key)
+
+    def _pixels(self, record: Record) -> Tensor:
+        """(C, H, W), of the size that the annotations are for. Raises `DataError`."""
+        image = load_record(record, self.data.pixels, self.channels)
         if tuple(image.shape[-2:]) != record.size:
             raise DataError(
                 f"image is {image.shape[-1]} x {image.shape[-2]}, but its annotations are for "
@@ -236,14 +267,10 @@ class _Source(torch_data.Dataset):
                 path=record.path,
                 image=record.image_id,
             )
-        if not self.with_targets:
-            return _Sample(place_image(image, place(record.size, self.data), self.data), None, record, key)
-        chances = key if self.training else None
-        image, objects = augment(image, record, self.data, chances, canvas, flip_pairs=self.flip_pairs)
-        return _Sample(image, objects, record, key)
+        return image
 
     def _collate(self, samples: Sequence[_Sample], group: Group) -> Batch:
-        images = torch.zeros((len(samples), 3, *group.size), dtype=samples[0].image.dtype)
+        images = torch.zeros((len(samples), len(samples[0].image), *group.size), dtype=samples[0].image.dtype)
         sizes = torch.zeros((len(samples), 2), dtype=torch.int64)
         for b, sample in enumerate(samples):
             height, width = sample.image.shape[-2:]
@@ -285,18 +312,36 @@ class _Source(torch_data.Dataset):
         return targets
 
 
+class _Others(NamedTuple):
+    """Partners for copy-paste and mosaic: see `compose.Others`."""
+
+    source: _Source
+    skipped: dict[str, str]
+
+    def __call__(self, number: int, use: Callable[[Tensor, Record], T]) -> T:
+        records = self.source.records
+        for step in range(len(records)):
+            record = records[(number + step) % len(records)]
+            try:
+                return use(self.source._pixels(record), record)
+            except DataError as error:
+                self.skipped[str(record.path)] = error.message
+        raise DataError("no image of the data set can be used")
+
+
 def _unchanged(loaded: Any) -> Any:
     return loaded
 
 
 def _have_masks(dataset: Dataset) -> bool:
     """Raises `DataError` where only some of the images have masks."""
-    bare = [record for record in dataset.records if len(record) and not record.masks]
-    masked = any(record.masks for record in dataset.records)
-    if masked and bare:
+    table = dataset.table
+    bare = np.flatnonzero((table.counts > 0) & (table.mask_counts == 0))
+    if dataset.has_masks and len(bare):
+        first = dataset[int(bare[0])]
         raise DataError(
             f"{len(bare)} of {len(dataset)} images have boxes without masks, the others have masks; leave one kind out",
-            path=bare[0].path,
-            image=bare[0].image_id,
+            path=first.path,
+            image=first.image_id,
         )
-    return masked
+    return dataset.has_masks

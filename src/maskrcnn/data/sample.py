@@ -1,18 +1,18 @@
-"""From a file, array or PIL image to the resized RGB tensor. The one place where images are decoded and resized:
+"""From a file, array or PIL image to the resized tensor. The one place where images become tensors and are resized:
 training, evaluation, prediction and export call these functions.
 
 Frames: the decoded image is the *original* frame (EXIF orientation applied); the resized one is the content of the
 *input* frame, which `pad_to` extends with zeros at the right and bottom.
+
+Pixels: "rgb8" makes (3, H, W) uint8 RGB of everything; "raw" keeps channels and depth as they are: (C, H, W) float32 in
+the numbers of the file, NaN and infinity as 0.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,94 +20,139 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrcnn.config import DataConfig
+from maskrcnn.data.decode import (
+    MAX_PIXELS,
+    ImageHeader,
+    image_header,
+    image_size,
+    opened,
+    orientation,
+    pil_to_raw,
+    pil_to_rgb8,
+    read_raw,
+    read_rgb8,
+    upright,
+    values_to_rgb8,
+)
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record, Span
 
-if TYPE_CHECKING:
-    from PIL import Image
+__all__ = [
+    "MAX_PIXELS",
+    "ImageHeader",
+    "Pixels",
+    "headers",
+    "image_header",
+    "image_size",
+    "load_image",
+    "load_record",
+    "opened",
+    "orientation",
+    "pad_to",
+    "record_values",
+    "resize_image",
+    "resized_size",
+    "to_display",
+    "to_image_tensor",
+    "upright",
+]
 
-MAX_PIXELS = 500_000_000  # 1.5 GB as RGB; a file that claims more is taken for a decompression bomb
+Pixels = Literal["rgb8", "raw"]
 
-_STRIP_PIXELS = 4_000_000
-_EXIF_ORIENTATION = 0x0112
-_pillow_limit = threading.Lock()
+_STRETCH = (1.0, 99.0)  # percentiles shown as black and white
+_STRETCH_PIXELS = 1_000_000  # looked at for them
 
 
-def load_record(record: Record) -> Tensor:
-    """The image of a record, (3, H, W) uint8 RGB, wherever it lies: a file, a part of one, or a function.
+def load_record(record: Record, pixels: Pixels = "rgb8", channels: int | None = None) -> Tensor:
+    """The image of a record, wherever it lies: a file, a part of one, or a function.
+
+    Args:
+        record: what to load.
+        pixels: "rgb8" gives (3, H, W) uint8, "raw" (C, H, W) float32.
+        channels: how many "raw" must give; None: any.
 
     Raises:
-        DataError: as `load_image`; or the function failed, or gave no image.
+        DataError: as `load_image`; the function failed, or gave no image; another number of channels.
     """
-    if record.make is None:
+    if record.make is None and pixels == "rgb8":
         return load_image(record.path, record.span)
+    if pixels == "rgb8":
+        return to_image_tensor(_made(record))
     try:
-        made = record.make()
+        return _to_float(_with_channels(record_values(record), channels))
+    except DataError as error:
+        if error.image is not None:
+            raise
+        raise DataError(error.message, path=record.path, image=record.image_id) from error
+
+
+def record_values(record: Record) -> np.ndarray:
+    """The image of a record as numbers, (H, W, C) as in the file; may be read-only. Raises `DataError`."""
+    return read_raw(record.path, record.span) if record.make is None else _raw_values(_made(record))
+
+
+def _made(record: Record) -> Any:
+    assert record.make is not None
+    try:
+        return record.make()
     except Exception as error:
         message = f"the function that makes this image failed ({type(error).__name__}: {error}); mend it"
         raise DataError(message, path=record.path, image=record.image_id) from error
-    return to_image_tensor(made)
 
 
-def load_image(path: str | Path, span: Span | None = None) -> Tensor:
-    """Decode a file to (3, H, W) uint8 RGB, original frame. Strides are those of (H, W, 3), which resizing likes.
+def headers(records: Sequence[Record], most: int = 32) -> list[ImageHeader]:
+    """The headers of records evenly spread over all, those that can be read. Of records that are made, one is."""
+    if not len(records):
+        return []
+    found: list[ImageHeader] = []
+    for index in np.unique(np.linspace(0, len(records) - 1, most).astype(int)):
+        record = records[int(index)]
+        try:
+            if record.make is not None:
+                height, width, channels = (values := record_values(record)).shape
+                return [*found, ImageHeader(height, width, channels, values.dtype.name)]
+            found.append(image_header(record.path, record.span))
+        except DataError:  # the checks tell, and the loader
+            continue
+    return found
+
+
+def load_image(path: str | Path, span: Span | None = None, pixels: Pixels = "rgb8") -> Tensor:
+    """Decode a file to (3, H, W) uint8 RGB, or (C, H, W) float32; original frame.
+
+    Strides of "rgb8" are those of (H, W, 3), which resizing likes.
 
     Args:
         path: an image file, or a file that holds the encoded image in `span`.
+        span: part of the file.
+        pixels: "rgb8" or "raw".
 
     Raises:
         DataError: the file is missing, truncated, no image, or larger than 500 megapixels.
     """
-    with opened(Path(path), span) as image:
-        return _from_pil(image)
+    if pixels == "raw":
+        return _to_float(read_raw(path, span))
+    return torch.from_numpy(read_rgb8(path, span)).permute(2, 0, 1)  # (3, H, W)
 
 
-def image_size(path: str | Path, span: Span | None = None) -> tuple[int, int]:
-    """(height, width) as a person sees it (EXIF applied), from the header alone. Raises `DataError` as `load_image`."""
-    with opened(Path(path), span) as image:
-        height, width = image.height, image.width
-        return (width, height) if _orientation(image) >= 5 else (height, width)
-
-
-@contextmanager
-def opened(path: Path, span: Span | None = None) -> Iterator[Image.Image]:
-    """A file as a Pillow image, not decoded yet; whatever goes wrong inside the `with` becomes a `DataError`."""
-    from PIL import UnidentifiedImageError
-
-    try:
-        with _open(path if span is None else BytesIO(span.read(path))) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"image is {image.width} x {image.height} pixels, more than the limit of 500 megapixels; "
-                    "cut it into tiles",
-                    path=path,
-                )
-            yield image
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError("image file not found; check the path in the annotations", path=path) from None
-    except IsADirectoryError:
-        raise DataError("is a folder, not an image file", path=path) from None
-    except PermissionError:
-        raise DataError("image file may not be read; check its permissions", path=path) from None
-    except UnidentifiedImageError:
-        what = "file is empty" if path.stat().st_size == 0 else "file is not an image that Pillow can read"
-        raise DataError(f"{what}; replace or remove it", path=path) from None
-    except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error ...
-        raise DataError(f"image is truncated or damaged ({error}); replace or remove it", path=path) from error
-
-
-def to_image_tensor(image: Any) -> Tensor:
-    """Any usual form of one image -> (3, H, W) uint8 RGB.
+def to_image_tensor(image: Any, pixels: Pixels = "rgb8", channels: int | None = None) -> Tensor:
+    """Any usual form of one image -> (3, H, W) uint8 RGB, or (C, H, W) float32.
 
     Args:
-        image: a path; a PIL image (EXIF obeyed); an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order; or a
-            tensor (1, H, W) or (3, H, W). Numbers are uint8, uint16 (full range), or floats in 0..1.
+        image: a path; a record; a PIL image (EXIF obeyed); an array (H, W) or (H, W, C), RGB order where it is colour;
+            or a tensor (C, H, W). For "rgb8" C is 1, 3 or, of an array, 4, and numbers are uint8, uint16 (full range),
+            or floats in 0..1; for "raw" they are those of the files that the model was trained on.
+        pixels: "rgb8" or "raw".
+        channels: how many "raw" must give; None: any.
 
     Raises:
         DataError: another type, shape or range.
     """
+    if isinstance(image, Record):
+        return load_record(image, pixels, channels)
+    if pixels == "raw":
+        path = image if isinstance(image, (str, Path)) else None
+        return _to_float(_with_channels(_raw_values(image), channels, path))
     if isinstance(image, (str, Path)):
         return load_image(image)
     if isinstance(image, Tensor):
@@ -122,8 +167,31 @@ def to_image_tensor(image: Any) -> Tensor:
             raise DataError(f"image array has shape {image.shape}; give (H, W, 3) in RGB order, or (H, W)")
         return _from_array(image)
     if hasattr(image, "getexif") and hasattr(image, "convert"):
-        return _from_pil(image)
+        return torch.from_numpy(pil_to_rgb8(image)).permute(2, 0, 1)
     raise DataError(f"cannot take {type(image).__name__} for an image; give a path, PIL image, array or tensor")
+
+
+def to_display(image: Any) -> np.ndarray:
+    """Any image for people's eyes: (H, W, 3) uint8, a copy.
+
+    8-bit grey and RGB as they are. Others show their first three channels, or the first as grey, each stretched so that
+    one pixel in a hundred is black and one white.
+
+    Args:
+        image: as for `to_image_tensor`; tensors and arrays may have any number of channels and any range.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if _is_ordinary(image):
+        return np.array(to_image_tensor(image).permute(1, 2, 0).numpy(), order="C")
+    values = to_image_tensor(image, "raw").permute(1, 2, 0).numpy()
+    values = values[:, :, :3] if values.shape[2] >= 3 else values[:, :, :1]
+    step = max(1, int((values.shape[0] * values.shape[1] / _STRETCH_PIXELS) ** 0.5))
+    low, high = np.percentile(values[::step, ::step], _STRETCH, axis=(0, 1))  # each (1 or 3,)
+    scale = 255 / np.where(high > low, high - low, 1)
+    shown = np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    return np.array(np.broadcast_to(shown, (*shown.shape[:2], 3)), order="C")
 
 
 def resized_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
@@ -137,19 +205,17 @@ def resized_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
 
 
 def resize_image(image: Tensor, size: tuple[int, int], interpolation: Literal["antialias", "bilinear"]) -> Tensor:
-    """Resize (3, H, W) uint8 to (3, *size).
+    """Resize (C, H, W) uint8 or float32 to (C, *size).
 
-    "antialias" gives uint8, filtered when it shrinks (Pillow's bilinear); "bilinear" gives float32 0..255, two taps
-    however much it shrinks (torchvision's detection models).
+    "antialias" is filtered when it shrinks (Pillow's bilinear), and gives uint8 of uint8, floats unrounded; "bilinear"
+    gives float32, two taps however much it shrinks (torchvision's detection models).
     """
-    if interpolation == "antialias":
-        if tuple(image.shape[-2:]) == tuple(size):
-            return image
-        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
-    image = image.float()
+    if interpolation == "bilinear":
+        image = image.float()
     if tuple(image.shape[-2:]) == tuple(size):
         return image
-    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+    antialias = interpolation == "antialias"
+    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=antialias)[0]
 
 
 def pad_to(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -162,70 +228,51 @@ def pad_to(image: Tensor, size: tuple[int, int]) -> Tensor:
     return padded
 
 
-def _open(path: Path | BytesIO) -> Image.Image:
-    """Open lazily, with our pixel limit in place of Pillow's (which refuses from 179 megapixels on)."""
-    from PIL import Image
-
-    try:
-        return Image.open(path)
-    except Image.DecompressionBombError:
-        with _pillow_limit:
-            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                return Image.open(path)
-            finally:
-                Image.MAX_IMAGE_PIXELS = before
+# ---------------------------------------------------------------- raw numbers
 
 
-def _from_pil(image: Image.Image) -> Tensor:
-    orientation = _orientation(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = _wide_to_uint8(np.asarray(image))[:, :, None].repeat(3, axis=2)
-    else:
-        if image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")  # Pillow warns about P with alpha -> RGB
-        pixels = _pixels(image if image.mode == "RGB" else image.convert("RGB"))
-    return torch.from_numpy(_upright(pixels, orientation)).permute(2, 0, 1)  # (3, H, W)
+def _raw_values(image: Any) -> np.ndarray:
+    """Any form of one image -> (H, W, C) of its own numbers."""
+    if isinstance(image, (str, Path)):
+        return read_raw(image)
+    if hasattr(image, "getexif") and hasattr(image, "convert"):
+        return pil_to_raw(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.numel() == 0:
+            raise DataError(f"image tensor has shape {tuple(image.shape)}; give (C, H, W)")
+        image = image.detach().cpu().permute(1, 2, 0).numpy()
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"cannot take {type(image).__name__} for an image; give a path, PIL image, array or tensor")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.size == 0:
+        raise DataError(f"image array has shape {image.shape}; give (H, W, C), or (H, W)")
+    if image.dtype.kind not in "buif":
+        raise DataError(f"image has numbers of type {image.dtype}; give integers or floats")
+    return image
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of an RGB image. In strips, because numpy's own way holds three copies of a large image."""
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, _STRIP_PIXELS // image.width)
-    if rows >= image.height:
-        pixels[:] = np.asarray(image)
-        return pixels
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
-    return pixels
+def _with_channels(values: np.ndarray, channels: int | None, path: str | Path | None = None) -> np.ndarray:
+    """The same (H, W, C). Raises `DataError` where C is not `channels`."""
+    if channels is not None and values.shape[2] != channels:
+        raise DataError(
+            f"image has {values.shape[2]} channels, {channels} are expected; leave it out, save it with {channels} "
+            "channels, or train with data.pixels rgb8",
+            path=path,
+        )
+    return values
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return 1
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the camera's rotation: EXIF orientation 1..8 on (H, W, 3)."""
-    if orientation not in range(2, 9):
-        return pixels
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    # After the transposition: 5 nothing more, 6 mirror x, 7 both, 8 mirror y; without it: 2 x, 3 both, 4 y.
-    mirror_x, mirror_y = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
-    return np.ascontiguousarray(pixels[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
-
-
-def _wide_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Grey values beyond 8 bits -> uint8: integers are 16 bit at full range, floats 0..1 or else 0..255."""
+def _to_float(values: np.ndarray) -> Tensor:
+    """(H, W, C) of any numbers -> (C, H, W) float32, not sharing memory, NaN and infinity as 0."""
+    with np.errstate(over="ignore"):  # too large for float32: infinity, then 0
+        planes = np.array(values.transpose(2, 0, 1), np.float32, order="C")
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values)
-        top = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
-        return np.clip(values * top + 0.5, 0, 255).astype(np.uint8)
-    return (np.clip(values, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+        np.nan_to_num(planes, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.from_numpy(planes)
+
+
+# ---------------------------------------------------------------- 8-bit RGB
 
 
 def _from_array(values: np.ndarray) -> Tensor:
@@ -235,9 +282,21 @@ def _from_array(values: np.ndarray) -> Tensor:
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise DataError(f"float image has values from {low:g} to {high:g}; give floats in 0..1 or uint8 in 0..255")
         values = (values * 255 + 0.5).astype(np.uint8)
-    elif values.dtype == np.uint16:
-        values = (values >> 8).astype(np.uint8)
-    elif values.dtype != np.uint8:
+    elif values.dtype not in (np.uint8, np.uint16):
         raise DataError(f"image has numbers of type {values.dtype}; give uint8, uint16, or floats in 0..1")
-    pixels = np.broadcast_to(values[:, :, :3], (*values.shape[:2], 3)).copy(order="C")
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return torch.from_numpy(values_to_rgb8(values)).permute(2, 0, 1)
+
+
+def _is_ordinary(image: Any) -> bool:
+    """Whether 8-bit RGB shows it as it is."""
+    if isinstance(image, Record):
+        if image.make is None:
+            return image_header(image.path, image.span).ordinary
+        return _is_ordinary(_made(image))
+    if isinstance(image, (str, Path)):
+        return image_header(image).ordinary
+    if isinstance(image, Tensor):
+        return image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] in (1, 3)
+    if isinstance(image, np.ndarray):
+        return image.dtype == np.uint8 and (image.ndim == 2 or image.shape[-1] in (1, 3, 4))
+    return not str(getattr(image, "mode", "")).startswith(("I", "F"))

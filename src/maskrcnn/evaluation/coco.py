@@ -113,8 +113,8 @@ class GroundTruth:
 
     def __init__(self, dataset: Dataset) -> None:
         self.classes = dict(zip(dataset.category_ids, dataset.classes, strict=True))
-        self.has_masks = any(record.masks for record in dataset.records)
-        self.image_ids = [record.image_id for record in dataset.records]
+        self.has_masks = dataset.has_masks
+        self.image_ids = dataset.table.image_ids.tolist()
         self._objects = {record.image_id: int((~record.crowd).sum()) for record in dataset.records}
         annotations = [annotation for record in dataset.records for annotation in _annotations(record, dataset)]
         for number, annotation in enumerate(annotations, start=1):

@@ -139,8 +139,7 @@ def predict_dataset(
     workers = workers or min(8, os.cpu_count() or 1)
     records = _by_size(dataset.records, predictor)
     skipped = 0
-    paths = (record.path for record in records)
-    ahead = prepare_ahead(predictor.prepare, paths, workers=workers, ahead=batch_size + 2 * workers)
+    ahead = prepare_ahead(predictor.prepare, records, workers=workers, ahead=batch_size + 2 * workers)
     with _Bar(len(records), progress) as bar, contextlib.closing(ahead) as coming:
         for start in range(0, len(records), batch_size):
             readable, images = [], []

@@ -10,7 +10,7 @@ import torch
 from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.model.anchors import Anchors
-from maskrcnn.model.backbones import build_backbone, fold_norms
+from maskrcnn.model.backbones import build_backbone, fold_norms, set_input_channels
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
 from maskrcnn.model.mask_head import MaskHead
@@ -28,6 +28,8 @@ def build_model(
 ) -> MaskRCNN:
     """A network with random weights that depend on `seed` alone.
 
+    It takes images of as many channels as `config.image_mean` has numbers.
+
     Args:
         config: the network.
         classes: class names, index = label.
@@ -36,16 +38,18 @@ def build_model(
         seed: of the initial weights.
 
     Raises:
-        ConfigError: no classes, or two classes of one name.
+        ConfigError: no classes, or two classes of one name; means and deviations of different numbers of channels.
     """
     if not classes:
         raise ConfigError("no classes: the data set has no annotated object", field="classes")
     twice = sorted({name for name in classes if list(classes).count(name) > 1})
     if twice:
         raise ConfigError(f"class {twice[0]!r} is there twice; rename one of them in the data set", field="classes")
+    _check_channels(config, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(config.backbone)
+        set_input_channels(backbone, len(config.image_mean))
         channels = config.fpn.channels
         anchors = Anchors(
             config.rpn.anchors.sizes,
@@ -67,6 +71,16 @@ def build_model(
             classes=tuple(classes),
             category_ids=tuple(category_ids or range(1, len(classes) + 1)),
         )
+
+
+def _check_channels(config: ModelConfig, data: DataConfig | None) -> None:
+    mean, std = len(config.image_mean), len(config.image_std)
+    if mean != std or not mean:
+        message = f"{std} numbers, but model.image_mean has {mean}; give one a channel in both"
+        raise ConfigError(message, field="model.image_std")
+    if mean != 3 and (data is None or data.pixels == "rgb8"):
+        message = f"{mean} numbers, but 8-bit RGB has 3 channels; give 3, or set data.pixels raw"
+        raise ConfigError(message, field="model.image_mean")
 
 
 def fused_copy(model: MaskRCNN) -> MaskRCNN:

@@ -23,7 +23,7 @@ from maskrcnn.instances import Instances
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.sources import list_sources
-from maskrcnn.structures import Detections
+from maskrcnn.structures import Detections, Record
 from maskrcnn.weights.load import load_weights
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -34,7 +34,7 @@ class Prepared:
     """One image on its way to the network.
 
     Attributes:
-        content: (3, h, w) the resized image, not padded yet.
+        content: (C, h, w) the resized image, not padded yet.
         size: (height, width), original frame.
         path: the file, when there is one.
     """
@@ -86,11 +86,13 @@ class Predictor:
         """The objects in one image.
 
         Args:
-            image: a path, an array (H, W, 3) uint8 RGB, a PIL image, or a tensor (3, H, W) uint8.
+            image: a path, a record, an array (H, W, 3) uint8 RGB, a PIL image, or a tensor (3, H, W) uint8. A model
+                that was trained with `data.pixels` "raw" takes arrays (H, W, C) and tensors (C, H, W) with the numbers
+                of its training files, where C is `len(model.config.image_mean)`.
             score_threshold: weaker instances are left out. The model's own `box.score_threshold` comes first.
 
         Raises:
-            DataError: the image cannot be read.
+            DataError: the image cannot be read, or has other channels than the model takes.
         """
         return self.batch([image], score_threshold)[0]
 
@@ -136,10 +138,11 @@ class Predictor:
 
     def prepare(self, image: Any) -> Prepared:
         """Read and resize one image, on the CPU; may run in a thread. Raises `DataError`."""
-        tensor = to_image_tensor(image)
+        tensor = to_image_tensor(image, self.model.data.pixels, len(self.model.config.image_mean))
         size = (tensor.shape[-2], tensor.shape[-1])
         content = resize_image(tensor, resized_size(*size, self.model.data), self.model.data.interpolation)
-        return Prepared(content, size, str(image) if isinstance(image, (str, Path)) else None)
+        path = image.path if isinstance(image, Record) else image if isinstance(image, (str, Path)) else None
+        return Prepared(content, size, None if path is None else str(path))
 
     def predict_prepared(
         self, images: Sequence[Prepared], score_threshold: float = 0.05, batch_size: int = 8
@@ -178,7 +181,7 @@ class Predictor:
         """The network alone: padded input frame in and out, on the model's device.
 
         Args:
-            images: (B, 3, H, W) resized and padded, content at the top left.
+            images: (B, C, H, W) resized and padded, content at the top left.
             sizes: (B, 2) int64, (height, width) of the content.
         """
         bf16 = self.precision == "bf16"

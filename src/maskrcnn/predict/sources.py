@@ -13,7 +13,7 @@ from torch import Tensor
 from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".npy")
 """Files that count as images in a folder."""
 
 

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -163,12 +165,10 @@ def restore(out: Path, *, model: MaskRCNN, ema: EMA | None, optimizer: torch.opt
 
 def fingerprint(dataset: Dataset) -> str:
     """A hash of names, sizes, boxes and labels, in order: the same data gives the same training."""
-    digest = hashlib.sha256()
-    for record in dataset.records:
-        digest.update(f"{record.path.name} {record.image_id} {record.height} {record.width} {len(record)}\n".encode())
-        digest.update(record.boxes.tobytes())
-        digest.update(record.labels.tobytes())
-        digest.update(record.crowd.tobytes())
+    table = dataset.table
+    digest = hashlib.sha256("\0".join(path.rpartition(os.sep)[2] for path in table.paths).encode("utf-8", "replace"))
+    for column in (table.image_ids, table.sizes, table.counts, table.boxes, table.labels, table.crowd):
+        digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -249,7 +249,7 @@ def _steps(s: _Session) -> None:
             end = state.step == s.total
             s.report.step(state.step, s.total, epoch_now, dict(zip(losses, values, strict=False)), options.batch_size)
             if end or state.step % options.log_every == 0:
-                s.report.log(state.step, s.total, epoch_now, rate, values[-1])
+                s.report.log(state.step, s.total, epoch_now, rate, values[-1], s.loader.waited)
             if s.val and (end or _evaluation_is_due(s, length)):
                 _evaluate(s, s.val)
                 end = end or 0 < options.early_stop <= state.stale

@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from maskrcnn.errors import TrainingError
 
+WAIT_WORTH_SAYING = 0.1
+"""Part of the time without data from which on more loader processes would pay."""
+
 
 class Report:
     """Progress of one run.
@@ -46,7 +49,7 @@ class Report:
         if self.main:
             _forget_after(self.path, step)
         self.losses: dict[str, float] = {}
-        self.count, self.images, self.since = 0, 0, time.monotonic()
+        self.count, self.images, self.since, self.waited = 0, 0, time.monotonic(), 0.0
 
     def say(self, text: str) -> None:
         """Print lines above the bar."""
@@ -66,23 +69,26 @@ class Report:
         if self.bar:
             self.bar.update(self.task, completed=step, total=total, epoch=epoch)
 
-    def log(self, step: int, total: int | None, epoch: float, rate: float, norm: float) -> None:
-        """Write the mean losses since the last log."""
+    def log(self, step: int, total: int | None, epoch: float, rate: float, norm: float, waited: float = 0.0) -> None:
+        """Write the mean losses since the last log. `waited`: seconds in all that the model had to wait for data."""
         seconds = time.monotonic() - self.since
+        idle = min((waited - self.waited) / max(seconds, 1e-9), 1.0)
         losses = {name: value / max(self.count, 1) for name, value in self.losses.items()}
         speed = self.images / max(seconds, 1e-9)
         left = None if total is None else (total - step) * seconds / max(self.count, 1)
         values = {f"loss/{name}": value for name, value in losses.items()}
         values |= {"loss/total": sum(losses.values()), "learning_rate": rate, "gradient_norm": norm}
-        self.write(step, {"epoch": epoch, **values, "images_per_second": speed})
+        self.write(step, {"epoch": epoch, **values, "images_per_second": speed, "data_wait": idle})
         parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
         text = f"loss {sum(losses.values()):.3f} ({parts}) lr {rate:.2g} {speed:.1f} images/s"
+        if idle > WAIT_WORTH_SAYING:
+            text += f", {idle:.0%} of the time waiting for data (data.workers)"
         if self.bar:
             self.bar.update(self.task, text=text)
         else:
             goal, rest = (f"/{total}", f" {_clock(left)} left") if left is not None else ("", "")
             self.say(f"step {step}{goal} epoch {epoch:.2f} {text}{rest}")
-        self.losses, self.count, self.images, self.since = {}, 0, 0, time.monotonic()
+        self.losses, self.count, self.images, self.since, self.waited = {}, 0, 0, time.monotonic(), waited
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`, and the numbers to the trackers. Raises `TrainingError` on a full disk."""

@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 
 from maskrcnn.config import Config, ModelConfig, TrainConfig
 from maskrcnn.data.open import open_dataset
+from maskrcnn.data.sample import headers
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, TrainingError, WeightsError
 from maskrcnn.model.backbones import load_backbone, preprocessing
@@ -63,13 +64,20 @@ def resolve(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
         ConfigError: `train.monitor` asks for masks that the data or the model does not have.
     """
     lines = []
-    if config.model.mask and not any(record.masks for record in dataset.records):
+    found = headers(dataset.records, 1) if config.data.pixels == "raw" else []
+    if found and found[0].channels != len(config.model.image_mean):
+        raise ConfigError(
+            f"{len(config.model.image_mean)} numbers, but the images have {found[0].channels} channels; give one a "
+            "channel, or leave it to `maskrcnn train`, which measures them",
+            field="model.image_mean",
+        )
+    if config.model.mask and not dataset.has_masks:
         config = config.replace(**{"model.mask": None})
         lines.append("no masks in the data: training boxes only (model.mask None)")
     if config.model.mask is None and config.train.monitor == "mask":
         raise ConfigError("'mask', but there is no mask head; use box or auto", field="train.monitor")
     if config.model.box.detections_per_image is None:
-        most = max(len(record) for record in dataset.records)
+        most = int(dataset.table.counts.max(initial=0))
         config = config.replace(**{"model.box.detections_per_image": max(100, most)})
         if most > 100:
             lines.append(f"up to {most} objects in one image: model.box.detections_per_image {most}")
@@ -185,6 +193,8 @@ def newest_run(out: Path) -> Path:
 def _preprocessing_note(config: ModelConfig) -> str:
     """A warning where images are normalised otherwise than when the trunk was trained; else nothing."""
     mean, std = preprocessing(config.backbone.name)
+    if len(config.image_mean) != len(mean):  # inflated for other channels: their statistics are the data's
+        return ""
     if (config.image_mean, config.image_std) == (mean, std):
         return ""
     return (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from maskrcnn.data.sample import to_image_tensor
+from maskrcnn.data.sample import to_display
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
@@ -46,7 +46,8 @@ def draw_instances(
 
     Args:
         instances: original frame.
-        image: array (H, W, 3) uint8 RGB, PIL image, tensor or path; None: read `instances.path`.
+        image: array (H, W, 3) uint8 RGB, PIL image, tensor or path; None: read `instances.path`. Other depths and
+            channels are shown as `to_display` does.
         masks, boxes, labels: what to draw.
         color_by: "class": a class has one colour in all images; "instance": each its own; "auto": by instance when
             there is only one class.
@@ -88,6 +89,7 @@ def draw_truth(
         _rle=[mask_to_rle(mask, record.size) for mask in record.masks] if record.masks else None,
     )
     names = [name + " (crowd)" * bool(crowd) for name, crowd in zip(truth.names, record.crowd, strict=True)]
+    image = record if image is None else image
     return _draw(truth, image, names if labels else None, masks, boxes, color_by, opacity, scale)
 
 
@@ -180,7 +182,7 @@ def _pixels(instances: Instances, image: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB, a copy."""
     if image is None and instances.path is None:
         raise DataError("these instances come from no file; give the image to draw on")
-    pixels = to_image_tensor(Path(str(instances.path)) if image is None else image).permute(1, 2, 0).numpy()
+    pixels = to_display(Path(str(instances.path)) if image is None else image)
     if pixels.shape[:2] != tuple(instances.size):
         (height, width), (expected_height, expected_width) = pixels.shape[:2], instances.size
         raise DataError(
@@ -188,7 +190,7 @@ def _pixels(instances: Instances, image: Any) -> np.ndarray:
             "give the image they were found in",
             path=instances.path,
         )
-    return np.array(pixels, order="C")
+    return pixels
 
 
 def _enlarged(instances: Instances, scale: int) -> Instances:

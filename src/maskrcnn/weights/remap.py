@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from maskrcnn.model.backbones import first_convolution, inflate
+
 if TYPE_CHECKING:
     from maskrcnn.model.mask_rcnn import MaskRCNN
 
@@ -31,6 +33,7 @@ class Transfer:
     Attributes:
         copied: tensors taken over whole.
         remapped: class predictors taken over by rows.
+        inflated: the first convolution, fitted to another number of input channels, with both numbers.
         initialised: tensors of the model that keep their initial values.
         dropped: tensors of the source that the model has no place for, by name or by shape.
         kept_classes, new_classes: of the model, with and without a row in the source.
@@ -44,6 +47,7 @@ class Transfer:
     kept_classes: tuple[str, ...] = ()
     new_classes: tuple[str, ...] = ()
     dropped_classes: tuple[str, ...] = ()
+    inflated: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """A few lines for the start of a run."""
@@ -55,6 +59,7 @@ class Transfer:
             ("classes kept", self.kept_classes),
             ("classes initialised", self.new_classes),
             ("classes dropped", self.dropped_classes),
+            ("input channels", self.inflated),
             ("tensors initialised", self.initialised),
             ("tensors dropped", self.dropped),
         ]:
@@ -69,7 +74,7 @@ def transfer(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str
     """Copy into `model` every tensor of `state` that fits by name and shape, class predictors by class name.
 
     Rows of classes that the source does not know keep their initial values; so does the preprocessing (`mean`, `std`),
-    which belongs to the model's own config.
+    which belongs to the model's own config. A first convolution for another number of channels is fitted by `inflate`.
 
     Args:
         model: changed in place.
@@ -82,6 +87,8 @@ def transfer(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str
     copied: list[str] = []
     remapped: list[str] = []
     initialised: list[str] = []
+    first = f"backbone.{first_convolution(model.backbone)[0]}.weight"
+    inflated = _inflate_first(first, own, source)
     for name, tensor in own.items():
         if name not in source:
             initialised.append(name)
@@ -102,7 +109,17 @@ def transfer(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str
         kept_classes=tuple(name for name in model.classes if name in classes),
         new_classes=tuple(name for name in model.classes if name not in classes),
         dropped_classes=tuple(name for name in classes if name not in model.classes),
+        inflated=inflated,
     )
+
+
+def _inflate_first(name: str, own: Mapping[str, Tensor], source: dict[str, Tensor]) -> tuple[str, ...]:
+    """Fit the first convolution in `source` to the model, in place; says what was done, in () or (a sentence,)."""
+    ours, theirs = own[name], source.get(name)
+    if theirs is None or theirs.ndim != 4 or theirs.shape[1] == ours.shape[1]:
+        return ()
+    source[name] = inflate(theirs, ours.shape[1])
+    return (f"{name} from {theirs.shape[1]} to {ours.shape[1]}, their mean repeated and its magnitude kept",)
 
 
 def _class_tensors(model: MaskRCNN) -> set[str]:

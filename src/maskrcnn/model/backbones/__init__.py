@@ -7,13 +7,23 @@ from collections.abc import Callable
 
 from maskrcnn.config import BackboneConfig
 from maskrcnn.errors import ConfigError
+from maskrcnn.model.backbones.channels import first_convolution, inflate, set_input_channels
 from maskrcnn.model.backbones.efficientnet_lite import EfficientNetLite0
 from maskrcnn.model.backbones.mobilenet_v2 import MobileNetV2
 from maskrcnn.model.backbones.norms import fold_norms
 from maskrcnn.model.backbones.pretrained import load_backbone, preprocessing
 from maskrcnn.model.backbones.resnet import ResNet, Trunk
 
-__all__ = ["BACKBONES", "build_backbone", "fold_norms", "load_backbone", "preprocessing"]
+__all__ = [
+    "BACKBONES",
+    "build_backbone",
+    "first_convolution",
+    "fold_norms",
+    "inflate",
+    "load_backbone",
+    "preprocessing",
+    "set_input_channels",
+]
 
 BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "resnet18": ResNet,

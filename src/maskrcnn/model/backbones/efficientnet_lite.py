@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(Trunk):
-    """Images (B, 3, H, W) -> maps of stride 4, 8, 16, 32.
+    """Images (B, C, H, W) -> maps of stride 4, 8, 16, 32.
 
     Attributes:
         channels: of the four maps.

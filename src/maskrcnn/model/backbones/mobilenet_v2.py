@@ -14,7 +14,7 @@ STAGES = ((0, 4), (4, 7), (7, 14), (14, 18))
 
 
 class MobileNetV2(Trunk):
-    """Images (B, 3, H, W) -> maps of stride 4, 8, 16, 32.
+    """Images (B, C, H, W) -> maps of stride 4, 8, 16, 32.
 
     Attributes:
         channels: of the four maps.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.model.backbones.channels import first_convolution, inflate
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
@@ -23,13 +24,15 @@ def load_backbone(module: nn.Module, path: str | Path) -> str:
     """Load ImageNet weights into a trunk, in place. Returns a line that says what was loaded and left out.
 
     Understands torchvision's ResNet, ResNeXt and MobileNetV2 files (also MobileNetV2 with flat names
-    `features.N.conv.M`), EfficientNet-Lite0 (`_conv_stem.weight`, ...), as .pth, .pt or .safetensors.
+    `features.N.conv.M`), EfficientNet-Lite0 (`_conv_stem.weight`, ...), as .pth, .pt or .safetensors. The first
+    convolution is fitted to the trunk's input channels by `inflate`.
 
     Raises:
         WeightsError: unreadable file, or tensors missing or of another shape.
     """
     state = _rename(read_state(Path(path)))
     own = module.state_dict()
+    note = _inflate_first(module, state)
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(
@@ -46,7 +49,18 @@ def load_backbone(module: nn.Module, path: str | Path) -> str:
             )
     module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
     dropped = sorted({name.rpartition(".")[0] for name in state if name not in own and "num_batches" not in name})
-    return f"trunk weights: {len(own)} tensors from {path}" + (f", left out: {', '.join(dropped)}" if dropped else "")
+    left_out = f", left out: {', '.join(dropped)}" if dropped else ""
+    return f"trunk weights: {len(own)} tensors from {path}{left_out}{note}"
+
+
+def _inflate_first(module: nn.Module, state: dict[str, Tensor]) -> str:
+    """Fit the first convolution in `state` to the trunk, in place; returns what was done, or nothing."""
+    name, convolution = first_convolution(module)
+    weight, channels = state.get(f"{name}.weight"), convolution.in_channels
+    if weight is None or weight.ndim != 4 or weight.shape[1] == channels:
+        return ""
+    state[f"{name}.weight"] = inflate(weight, channels)
+    return f", {name} from {weight.shape[1]} to {channels} input channels (mean repeated, magnitude kept)"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

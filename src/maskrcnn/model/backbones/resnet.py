@@ -47,7 +47,7 @@ class Trunk(nn.Module):
 
 
 class ResNet(Trunk):
-    """Images (B, 3, H, W) -> maps of stride 4, 8, 16, 32.
+    """Images (B, C, H, W) -> maps of stride 4, 8, 16, 32.
 
     Attributes:
         channels: of the four maps.

@@ -1,0 +1,152 @@
+"""The command line's options, and mistakes in them as one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+from maskrcnn import __version__, options
+from maskrcnn.cli.commands import COMMANDS, SAVES
+from maskrcnn.errors import ConfigError
+from maskrcnn.presets import PRESETS
+
+
+def make_parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parsers: list[ArgumentParser] = []
+
+    class Parser(ArgumentParser):
+        """Errors become `ConfigError`, one sentence with the nearest option."""
+
+        def __init__(self, **keywords: Any) -> None:
+            super().__init__(allow_abbrev=False, formatter_class=_Help, **keywords)
+            parsers.append(self)
+
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
+            raise ConfigError(_sentence(message, known)) from ex
+
+    top = Parser(prog="maskrcnn", description="Mask R-CNN: train, measure, look inside, predict.", epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"maskrcnn {__version__}")
+    commands = top.add_subcommands(dest="command", required=True)
+
+    def command(name: str, help: str, group: Any = commands, usage: str | None = None) -> Any:
+        parser = Parser(description=f"{help[0].upper()}{help[1:]}.", usage=usage)
+        group.add_subcommand(name, parser, help=help)
+        return parser
+
+    device = {"type": str, "default": "auto", "help": "auto, cuda, cuda:1, mps or cpu"}
+    formats = {"type": str, "default": "auto", "help": "name of the data format; auto looks at the files"}
+    file = {"type": str, "metavar": "FILE", "help": "YAML or JSON with config fields, as `maskrcnn config` prints"}
+    boxes = {"type": str, "default": "given", "help": "given: as annotated; masks: made anew around the masks"}
+    optional: dict[str, Any] = {"type": str | None, "default": None}
+
+    p = command("demo", "make the Shapes data, train on it, measure, draw")
+    p.add_argument("--out", type=str, default="runs/demo", help="folder for data, model and pictures")
+    p.add_argument("--minutes", type=float | None, default=None, help="time limit of the training")
+    p.add_argument("--device", **device)
+
+    p = command("train", "train on a folder or an annotation file", usage="maskrcnn train DATA [options]")
+    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=DATA)
+    p.add_argument("--val", **optional, metavar="DATA", help="validation data, where DATA does not hold any")
+    p.add_argument("--format", **formats)
+    p.add_argument("--boxes", **boxes)
+    p.add_argument("--preset", type=str, default="auto", help=f"auto looks at the data; or {', '.join(PRESETS)}")
+    p.add_argument("--weights", type=str, default="imagenet", help="imagenet, none, last, a weight file or a run")
+    p.add_argument("--out", type=str, default="runs/train", help="folder of the run")
+    p.add_argument("--check", type=str, default="auto", help=CHECK)
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    p.add_argument("--device", **device)
+    p.add_argument("--config", default=None, **file | {"type": str | None})
+    options.add_options(p)
+
+    p = command("evaluate", "measure COCO AP of a model")
+    p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
+    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=DATA)
+    p.add_argument("--split", type=str, default="val", help="part of the data, where it has parts")
+    p.add_argument("--format", **formats)
+    p.add_argument("--boxes", **boxes)
+    p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
+    p.add_argument("--device", **device)
+
+    p = command("predict", "find objects in images, and draw or save them")
+    p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
+    p.add_argument("source", type=str, metavar="SOURCE", nargs="+", help="images and folders")
+    p.add_argument("--out", type=str, required=True, help="folder for the results")
+    p.add_argument("--save", type=str, default="overlay,json", help=f"any of {','.join(SAVES)}")
+    p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
+    p.add_argument("--batch-size", type=int, default=1, help="images at a time")
+    p.add_argument("--device", **device)
+
+    p = command("inspect", "look inside data")
+    inside = p.add_subcommands(dest="what", required=True)
+    p = command("data", "say what is in a data set and what is wrong with it", inside)
+    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=DATA)
+    p.add_argument("--format", **formats)
+    p.add_argument("--boxes", **boxes)
+    p.add_argument("--most", type=int, default=50, help="problems to print")
+    p.add_argument("--html", **optional, metavar="FILE", help="write a page with pictures, charts and all problems")
+    p.add_argument("--config", default=None, **file | {"type": str | None})
+    options.add_options(p)
+
+    p = command("convert", "write data in another format")
+    inside = p.add_subcommands(dest="what", required=True)
+    usage = "maskrcnn convert data SRC DST --to FORMAT [options]"
+    p = command("data", "write a data set in another format, into a new folder", inside, usage)
+    p.add_argument("dataset", type=str, metavar="SRC", help=DATA)
+    p.add_argument("out", type=str, metavar="DST", help="new folder")
+    p.add_argument("--to", type=str, required=True, help="coco, tfrecord, yolo, labelme, voc, png or tar")
+    p.add_argument("--format", **formats)
+    p.add_argument("--boxes", **boxes)
+    p.add_argument("--split", **optional, help="only this part of the data")
+    p.add_argument("--mask-type", **optional, metavar="TYPE", help="masks of a tfrecord: png or numerical")
+    p.add_argument("--shards", type=int | None, default=None, help="files of a tfrecord, for each split")
+
+    command("doctor", "print versions, devices and optional packages")
+    command("presets", "list the presets")
+    usage = "maskrcnn config [--preset NAME] [options]"
+    p = command("config", "print every field of a preset with its meaning, as YAML for --config", usage=usage)
+    p.add_argument("--preset", type=str, default="r50-fpn", help=", ".join(PRESETS))
+    p.add_argument("--config", default=None, **file | {"type": str | None})
+    options.add_options(p)
+    return top
+
+
+CHECK = "all reads every file first, annotations none; auto: all up to 20,000 images; none checks nothing"
+DATA = "folder, annotation file or shards; several are joined, their classes by name"
+EPILOG = "Every command takes --help, and --traceback to show where an error came from."
+
+
+class _Help(argparse.HelpFormatter):
+    """Wide enough for dotted names, with the defaults."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=110)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default in (None, False, argparse.SUPPRESS) or not action.option_strings
+        return action.help if plain else f"{action.help} (default: %(default)s)"
+
+
+def _sentence(message: str, known: set[str]) -> str:
+    """An argparse message on one line, with the nearest name where one is wrong."""
+    message = " ".join(message.split())
+    names = tuple(dict.fromkeys(name.split()[0] for name in COMMANDS))
+    if found := re.match(r"unrecognized arguments: (\S+)", message):
+        name = found[1].partition("=")[0]
+        return f"unknown option {name}{options.nearest(name, known)}; `maskrcnn COMMAND --help` lists all"
+    if found := re.match(r"argument (\S*\.)?(command|what): invalid choice: '(\S*)' \(choose from (.*)\)", message):
+        choices = names if found[2] == "command" else tuple(found[4].replace("'", "").split(", "))
+        return f"unknown command {found[3]!r}{options.nearest(found[3], choices)}; commands: {', '.join(choices)}"
+    if found := re.match(r'expected "(\S*)" to be one of \{(.*?)\}', message):
+        choices = names if found[1] == "command" else tuple(found[2].split(","))  # argparse cuts long lists
+        return f"a command is missing: {', '.join(choices)}; `maskrcnn COMMAND --help` explains it"
+    if found := re.match(r'Parser key "(\S+)": Expected a <class \'(\w+)\'>\. Got value: (.*)', message):
+        return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
+    if found := re.match(r"the following arguments are required: (.*)", message):
+        missing = [name.rpartition(".")[2] for name in found[1].split(", ")]
+        shown = ["--out" if name == "out" else name.replace("dataset", "data").upper() for name in missing]
+        return f"missing: {', '.join(shown)}; `maskrcnn COMMAND --help` explains it"
+    return message

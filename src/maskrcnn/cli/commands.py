@@ -1,0 +1,243 @@
+"""One function per command, thin over the public functions. Each takes the parsed arguments; torch loads in there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskrcnn import options
+from maskrcnn.config import Config
+from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from maskrcnn.dataset import Dataset
+
+TOLD = 10  # problems of the data that `train` prints
+MOST_DECODED = 20_000  # images that `train` reads before its first step; more would take many minutes
+CHECKS = ("auto", "all", "annotations", "none")
+SAVES = ("overlay", "json", "masks")
+
+
+def demo(given: Any) -> None:
+    from maskrcnn.demo import run_demo
+
+    run_demo(Path(given.out), minutes=given.minutes, device=given.device)
+
+
+def train(given: Any) -> None:
+    if given.check not in CHECKS:
+        raise ConfigError(f"--check {given.check!r}{options.nearest(given.check, CHECKS)}; one of {', '.join(CHECKS)}")
+    config, reasons, dataset, val = _planned(given)
+    _say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
+    weights = None if given.resume else _weights(given.weights, config.model.backbone.name)
+    from maskrcnn.training.loop import train as run_training
+
+    run = run_training(
+        config, train=dataset, val=val, weights=weights, out=given.out, resume=given.resume, device=given.device
+    )
+    _say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
+
+
+def evaluate(given: Any) -> None:
+    from maskrcnn.evaluation.evaluate import evaluate as measure
+
+    metrics = measure(given.model, _part(given, given.split), device=given.device)
+    print(metrics)
+    if given.json:
+        _write_json(Path(given.json), metrics.to_dict())
+
+
+def predict(given: Any) -> None:
+    kinds = tuple(given.save.split(","))
+    for kind in kinds:
+        if kind not in SAVES:
+            raise ConfigError(f"cannot save {kind!r}{options.nearest(kind, SAVES)}; kinds: {','.join(SAVES)}")
+    if not 0 <= given.score_threshold <= 1:
+        raise ConfigError(f"--score-threshold {given.score_threshold} must lie between 0 and 1")
+    if given.batch_size < 1:
+        raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
+    from maskrcnn.predict.predictor import Predictor
+    from maskrcnn.predict.results import save_results
+
+    predictor = Predictor.load(given.model, device=given.device)
+    stream = predictor.stream(given.source, batch_size=given.batch_size, score_threshold=given.score_threshold)
+    print(save_results(stream, Path(given.out), kinds))
+
+
+def inspect_data(given: Any) -> None:
+    from maskrcnn.data.check import check_dataset
+
+    dataset = _open(given)
+    print(dataset.summary())
+    problems = check_dataset(dataset, progress=True)
+    for problem in problems[: given.most]:
+        print(problem)
+    more = f", {given.most} shown (--most shows more)" if len(problems) > given.most else ""
+    print(f"{len(problems)} problems{more}" if problems else "no problems")
+    if given.html:
+        from maskrcnn.view.data import data_report
+
+        print(f"page: {data_report(dataset, problems, _config_for(dataset, _fields(given)), given.html)}")
+
+
+def _config_for(dataset: Dataset, fixed: dict[str, Any]) -> Config:
+    """What `train` would choose; for data without anything to learn from, the light preset."""
+    from maskrcnn.plan import plan, set_fields
+
+    learnable = len(dataset) and not dataset.table.crowd.all()
+    return plan(dataset, fixed=fixed).config if learnable else set_fields(preset("small"), fixed)
+
+
+def convert_data(given: Any) -> None:
+    from maskrcnn.data.convert import convert_dataset
+
+    chosen = {"mask_type": given.mask_type, "shards": given.shards}
+    dataset = _part(given, given.split)
+    changed = convert_dataset(dataset, given.out, given.to, **{k: v for k, v in chosen.items() if v is not None})
+    print("\n".join([*(f"note: {sentence}" for sentence in changed), f"{len(dataset)} images written to {given.out}"]))
+
+
+def doctor(given: Any) -> None:
+    from maskrcnn.doctor import report
+
+    print(report())
+
+
+def presets(given: Any) -> None:
+    for name in PRESETS:
+        config = preset(name)
+        data, schedule = config.data, config.train
+        print(
+            f"{name:22} {config.model.backbone.name}, input {data.min_size}-{data.max_size} px, "
+            f"{schedule.optimizer}, {schedule.epochs:g} epochs"
+        )
+
+
+def show_config(given: Any) -> None:
+    print(options.to_yaml(options.apply(preset(given.preset), _fields(given))), end="")
+
+
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "inspect data": inspect_data,
+    "convert data": convert_data,
+    "doctor": doctor,
+    "presets": presets,
+    "config": show_config,
+}
+
+
+# ---------------------------------------------------------------- what several commands need
+
+
+def _open(given: Any) -> Dataset:
+    from maskrcnn.data.open import open_dataset
+
+    return open_dataset(given.dataset, given.format, boxes=given.boxes)
+
+
+def _part(given: Any, split: str | None) -> Dataset:
+    """One split; a data set without any is taken whole."""
+    dataset = _open(given)
+    return dataset.split(split) if split and dataset.splits else dataset
+
+
+def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
+    """(config, reasons, train, val): preset and data, then the config file, then the command line.
+
+    A resumed run keeps the config that it was started with.
+    """
+    from maskrcnn.data.open import open_dataset
+    from maskrcnn.plan import choose_splits, plan, set_fields
+
+    name = None if given.preset == "auto" else given.preset
+    fixed = _fields(given)
+    set_fields(preset(name or "small"), fixed)  # mistakes end here, before the data is read
+    earlier = _config_of(Path(given.out)) if given.resume else None
+    if earlier:
+        config = options.apply(earlier, fixed)
+        fixed = {"train.seed": config.train.seed}
+    dataset = _checked(_open(given), given)
+    val = _checked(open_dataset(given.val), given) if given.val else None
+    training, validation, reason = choose_splits(dataset, val, fixed.get("train.seed", 0))
+    if earlier:
+        return config, [reason, f"the config of {given.out}"], training, validation
+    planned = plan(
+        training, name, fixed=fixed, accelerator=_has_accelerator(given.device), pretrained=given.weights != "none"
+    )
+    return planned.config, [reason, *planned.reasons], training, validation
+
+
+def _checked(dataset: Dataset, given: Any) -> Dataset:
+    """The data set with its safe repairs made, after saying what is in it and what is wrong with it."""
+    from maskrcnn.data.repair import check_and_repair
+
+    _say(dataset.summary())
+    if given.check == "none":
+        return dataset
+    decode = given.check == "all" or (given.check == "auto" and len(dataset) <= MOST_DECODED)
+    repaired, problems, sentences = check_and_repair(dataset, decode=decode, progress=_speaks())
+    for problem in problems[:TOLD]:
+        _say(str(problem))
+    if len(problems) > TOLD:
+        _say(f"and {len(problems) - TOLD} more: maskrcnn inspect data {dataset.name}")
+    for sentence in sentences:
+        _say(sentence)
+    if not decode:
+        _say("only the annotations were checked, the files will be when they are loaded; --check all reads them first")
+    return repaired
+
+
+def _config_of(out: Path) -> Config | None:
+    """The config of the run in `out`; None when there is none (then `train` says so)."""
+    from maskrcnn.weights.folder import current_folder
+    from maskrcnn.weights.native import HEADER, read_json
+
+    header = current_folder(out / "checkpoints" / "last") / HEADER
+    return Config.from_dict(read_json(header).get("config", {})) if header.is_file() else None
+
+
+def _has_accelerator(device: str) -> bool:
+    import torch
+
+    return device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def _fields(given: Any) -> dict[str, Any]:
+    """The config fields that the user set, in the config file and, stronger, on the command line."""
+    return {**(options.read_file(Path(given.config)) if given.config else {}), **options.chosen(given)}
+
+
+def _weights(weights: str, backbone: str) -> str | Path | None:
+    """What `train` takes: None, "last" or a file."""
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        from maskrcnn.weights.imagenet import imagenet_file
+
+        return imagenet_file(backbone)
+    return weights
+
+
+def _say(text: str) -> None:
+    """Print once, however many processes `accelerate launch` started."""
+    if _speaks():
+        print(text, flush=True)
+
+
+def _speaks() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write: {error.strerror}; choose another --json", path=path) from error
