@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.formats.pairs import IMAGE_SUFFIXES
+from maskrcnn.data.formats.pairs import MASK_SUFFIXES
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.sample import load_image, load_record, record_values
 from maskrcnn.data.write.images import ImageFolder
@@ -85,7 +85,7 @@ def test_an_image_that_a_function_makes(record, tmp_path, values, name):
 def test_what_a_format_cannot_name_becomes_rgb(record, tmp_path):
     np.save(tmp_path / "in" / "many.npy", np.random.default_rng(0).integers(0, 255, (6, 8, 5), np.uint8))
     many = replace(record, path=tmp_path / "in" / "many.npy")
-    file = ImageFolder(tmp_path / "out", lost := Skipped(), IMAGE_SUFFIXES).put(many)
+    file = ImageFolder(tmp_path / "out", lost := Skipped(), MASK_SUFFIXES).put(many)
     assert file.name == "many.png"
     assert np.array_equal(load_image(file), load_record(many))
     assert [s.split(", first")[0] for s in lost.sentences()] == [

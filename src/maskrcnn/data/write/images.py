@@ -18,7 +18,7 @@ from maskrcnn.structures import Record
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif",
             "GIF": ".gif", "PPM": ".ppm"}  # fmt: skip
 MAGIC = {b"\x93NUMPY": ".npy", b"II*\0": ".tif", b"MM\0*": ".tif", b"II+\0": ".tif", b"MM\0+": ".tif"}
-KNOWN = IMAGE_SUFFIXES
+
 LONGEST = 100  # characters of a name that we make
 
 
@@ -33,7 +33,13 @@ class ImageFolder:
     """
 
     def __init__(
-        self, folder: Path, lost: Skipped, suffixes: Set[str] = KNOWN, *, plain: bool = False, separate: bool = False
+        self,
+        folder: Path,
+        lost: Skipped,
+        suffixes: Set[str] = IMAGE_SUFFIXES,
+        *,
+        plain: bool = False,
+        separate: bool = False,
     ) -> None:
         self._folder, self._lost, self._suffixes = folder, lost, suffixes
         self._plain, self._separate = plain, separate
@@ -70,7 +76,7 @@ class ImageFolder:
                 return ".png", values if ordinary else self._reduced(record)
             return ".npy", values
         suffix = record.path.suffix if record.span is None else ""
-        if suffix.lower() not in KNOWN:
+        if suffix.lower() not in IMAGE_SUFFIXES:
             suffix = _suffix_of_content(record)
         if suffix.lower() not in self._suffixes:
             return ".png", self._reduced(record)

@@ -1,8 +1,16 @@
-"""An annotation file of the size of COCO train2017, made up: 118,000 images, 860,000 objects, about 450 MB."""
+"""Opening annotations of the size of COCO train2017: 118,000 images, 860,000 objects, 435 MB, made up.
+
+python benchmarks/scale.py FOLDER     writes them there, unless they are there; then times the first opening, the
+                                      second one from the cache, and what a process more costs in memory
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +53,43 @@ def _annotation(number: int, owner: int, points: int, rng: np.random.Generator) 
         "image_id": owner + 1, "bbox": [float(x0), float(y0), round(float(x1 - x0), 2), round(float(y1 - y0), 2)],
         "category_id": number % CLASSES + 1, "id": number + 1,
     })  # fmt: skip
+
+
+OPEN = """
+import sys, time
+import maskrcnn.data.loader, maskrcnn.plan
+from maskrcnn import open_dataset
+from maskrcnn.config import DataConfig
+
+def private():  # MB that are this process's alone; pages of the mapped files are shared by all
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
+
+before, start = private(), time.perf_counter()
+dataset = open_dataset(sys.argv[1])
+opened = time.perf_counter() - start
+train, val, _ = maskrcnn.plan.choose_splits(dataset)
+maskrcnn.plan.plan(train)
+loader = maskrcnn.data.loader.Loader(train, DataConfig(workers=0), batch_size=2, training=True)
+[dataset[i] for i in range(0, len(dataset), 100)]
+print(f"{opened:.2f} s to open, {time.perf_counter() - start:.2f} s to the first batch, {private() - before:.0f} MB")
+"""
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    file = folder / "annotations" / "instances_train.json"
+    if not file.exists():
+        write_large(folder)
+    print(f"{file.stat().st_size / 1e6:.0f} MB of JSON, {IMAGES} images, {OBJECTS} objects")
+    with tempfile.TemporaryDirectory() as cache:
+        for turn in ("first", "from the cache", "from the cache, again"):
+            command = [sys.executable, "-c", OPEN, str(file)]
+            done = subprocess.run(command, env={**os.environ, "MASKRCNN_CACHE": cache}, capture_output=True, text=True)
+            print(f"{turn}: {done.stdout.strip() or done.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    main()
