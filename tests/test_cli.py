@@ -115,6 +115,7 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
         ("trian D", "unknown command 'trian', did you mean 'train'?; commands: demo, train"),
         ("train", "missing: DATA; `maskrcnn COMMAND --help` explains it"),
         ("predict M", "missing: SOURCE, --out; "),
+        ("convert data A", "missing: DST, --to; "),
         ("inspect", "a command is missing: data; "),
         ("inspect model", "unknown command 'model'; commands: data"),
         ("train D --model.rpn.nms_iuo 0.6", "unknown option --model.rpn.nms_iuo, did you mean '--model.rpn.nms_iou'?"),

@@ -9,7 +9,7 @@ import pytest
 
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.plan import choose_splits, plan
+from maskrcnn.plan import choose_splits, plan, set_fields
 from maskrcnn.presets import preset
 from maskrcnn.structures import Record
 
@@ -152,6 +152,14 @@ def test_what_the_user_set_wins() -> None:
     assert (config.train.epochs, config.data.min_size) == (3.0, 100)
     assert config.model.rpn.anchors.sizes[0] == (4.0,)
     assert config.model.box.detections_per_image == 7
+
+
+def test_raw_pixels_switch_colours_off_in_every_preset() -> None:
+    """The command line checks its options so, before it reads the data."""
+    config = set_fields(preset("small"), {"data.pixels": "raw"})
+    assert config.data.brightness == config.data.contrast == config.data.saturation == 0
+    with pytest.raises(ConfigError, match=r"data.brightness: 0.3 needs 8-bit RGB"):
+        set_fields(preset("small"), {"data.pixels": "raw", "data.brightness": 0.3})
 
 
 def test_nothing_to_learn_from_is_an_error() -> None:

@@ -71,8 +71,6 @@ def plan(
     if dataset.table.crowd.all():
         raise DataError("has no annotated object to learn from", path=dataset.name or None)
     fixed = dict(fixed or {})
-    if fixed.get("data.pixels") == "raw":
-        fixed = NO_COLOUR | fixed
     name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
     config, reasons = make_preset(name), [reason]
     choices = [_scratch] if not pretrained else []
@@ -91,17 +89,20 @@ def plan(
 
 
 def set_fields(config: Config, fixed: Mapping[str, Any]) -> Config:
-    """The config with the fields that the user set; one of the two sizes alone takes the other along.
+    """The config with the fields that the user set; one of the two sizes alone takes the other along, and raw pixels
+    the colour augmentations, which become 0.
 
     Raises `ConfigError` for a wrong field or value.
     """
-    data, follow = config.data, {}
+    data, follow = config.data, dict[str, Any]()
     small, large = fixed.get("data.min_size"), fixed.get("data.max_size")
     if isinstance(small, int) and large is None and small > data.max_size:
         follow["data.max_size"] = round(small * data.max_size / data.min_size)
     if isinstance(large, int) and small is None and large < data.min_size:
         follow["data.min_size"] = large
-    return apply(config, {**fixed, **follow})
+    if fixed.get("data.pixels") == "raw":
+        follow = NO_COLOUR | follow
+    return apply(config, {**follow, **fixed})
 
 
 def _is_fixed(name: str, fixed: Mapping[str, Any]) -> bool:

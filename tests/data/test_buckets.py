@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.buckets import evaluation_order, plan_shapes, sample_key, training_order
+from maskrcnn.data.buckets import plan_shapes, sample_key, training_order
 from maskrcnn.data.sample import resized_size
 from maskrcnn.structures import Record
 
@@ -134,14 +134,6 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert training_order(plan, 4, 1, 2) == training_order(plan, 4, 1, 2)
     assert training_order(plan, 4, 1, 2) != training_order(plan, 4, 1, 3)
     assert training_order(plan, 4, 1, 2) != training_order(plan, 4, 2, 2)
-
-
-def test_evaluation_shows_every_record_once_in_tight_shapes():
-    records = photos(101)
-    plan = plan_shapes(records, DataConfig())
-    groups = evaluation_order(plan, 4)
-    assert sorted(i for group in groups for i in group.records) == list(range(101))
-    assert all(group.size == plan.sizes[plan.size_of[i]] for group in groups for i in group.records)
 
 
 def test_planning_a_large_data_set_is_quick():

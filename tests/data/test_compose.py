@@ -41,7 +41,7 @@ def assert_agrees(objects: Objects, rows: np.ndarray, shown: np.ndarray, least: 
     for row in rows.tolist():
         union |= pasted(objects.masks[row], objects.boxes[row], shown.shape)
     if shown.sum() > least:
-        assert overlap(union, shown) > 0.95
+        assert overlap(union, shown) > (0.95 if shown.sum() > 1500 else 0.9)  # half a pixel around a small shape
     elif not len(rows):
         assert shown.sum() < 400
 

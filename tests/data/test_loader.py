@@ -20,7 +20,7 @@ from maskrcnn.config import DataConfig
 from maskrcnn.data.loader import Loader
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.structures import Batch, KeypointSchema, Polygons, Record
+from maskrcnn.structures import Batch, KeypointSchema, MaskFile, Polygons, Record, Span
 
 SIZES = [(40, 60), (60, 40), (50, 50), (30, 90), (64, 64), (45, 60)]
 DATA = DataConfig(
@@ -261,25 +261,45 @@ def test_an_image_of_another_size_than_its_annotations(dataset: Dataset):
         list(loader_of(dataset_of([wrong])).steps(0))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 5])
-def test_evaluation_shows_every_image_once_unaugmented(dataset: Dataset, world_size: int):
-    ids, plain = [], replace(DATA, scale_jitter=(1.0, 1.0), crop=0.0)
-    for rank in range(world_size):
-        loader = loader_of(dataset, training=False, rank=rank, world_size=world_size)
-        batches = list(loader.batches())
-        assert len(batches) == len(loader)
-        ids += [i for batch in batches for i in batch.image_ids]
-        same = loader_of(dataset, plain, training=False, rank=rank, world_size=world_size)
-        assert all(torch.equal(a.images, b.images) for a, b in zip(batches, same.batches(), strict=True))
-    assert sorted(ids) == [1000 + i for i in range(23)]
+def test_images_of_one_shard_are_told_apart(tmp_path: Path, dataset: Dataset):
+    shard, content, records = tmp_path / "a.tar", b"", []
+    for index, record in enumerate(dataset):
+        encoded = record.path.read_bytes()[: 100 if index in (3, 4) else None]
+        records.append(replace(record, path=shard, span=Span(len(content), len(encoded))))
+        content += encoded
+    shard.write_bytes(content)
+    loader = loader_of(dataset_of(records))
+    with pytest.warns(UserWarning, match=r"a\.tar, image 1003: image is truncated"):
+        list(loader.steps(0))
+    assert set(loader.skipped) == {f"{shard}, image 1003", f"{shard}, image 1004"}
+    records[5:8] = [replace(record, span=Span(0, 50)) for record in records[5:8]]
+    with pytest.warns(UserWarning, match="image 100"), pytest.raises(DataError, match="3 of 23 images cannot be used"):
+        list(loader_of(dataset_of(records)).steps(0))
 
 
-def test_evaluation_without_targets_and_with_a_damaged_image(dataset: Dataset):
-    loader = loader_of(damaged(dataset, 4), training=False, with_targets=False)
-    with pytest.warns(UserWarning, match="left out"):
-        batches = list(loader.batches())
-    assert all(batch.targets is None for batch in batches)
-    assert sum(len(batch.image_ids) for batch in batches) == 22
+def test_a_damaged_mask_file_is_named(tmp_path: Path, dataset: Dataset):
+    (tmp_path / "mask.png").write_bytes(b"nothing")
+    records = list(dataset)
+    records[1] = replace(records[1], masks=(MaskFile(tmp_path / "mask.png"),))
+    loader = loader_of(dataset_of(records))
+    with pytest.warns(UserWarning, match=r"001\.png: .*mask\.png: the mask file cannot be read"):
+        list(loader.steps(0))
+
+
+def test_raw_images_have_the_channels_of_most(tmp_path: Path, dataset: Dataset):
+    """Also where the first cannot be read: others would not fit together."""
+    records = []
+    for index, record in enumerate(dataset):
+        path = tmp_path / f"{index}.npy"
+        np.save(path, np.zeros((4 if index == 5 else 5, *record.size), np.float32))
+        records.append(replace(record, path=path))
+    records[0].path.write_bytes(b"damaged")
+    data = replace(DATA, pixels="raw", brightness=0.0, contrast=0.0, saturation=0.0)
+    loader = loader_of(dataset_of(records), data)
+    with pytest.warns(UserWarning, match="image has 4 channels, 5 are expected"):
+        steps = list(loader.steps(0))
+    assert all(batch.images.shape[:2] == (4, 5) for (batch,) in steps)
+    assert {Path(path).name for path in loader.skipped} == {"0.npy", "5.npy"}
 
 
 def test_bilinear_images_stay_float(dataset: Dataset):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.merge import concat, merge_datasets
+from maskrcnn.data.merge import merge_datasets
 from maskrcnn.data.open import open_dataset
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.structures import RLE, KeypointSchema, MaskFile, Polygons, Record
 from maskrcnn.table import Table
+from maskrcnn.table.change import concat
 from tests.data.contract import assert_dataset
 
 TRIANGLE = Polygons((np.array([[1.0, 1.0], [9.0, 1.0], [9.0, 8.0]]),))
@@ -185,3 +186,10 @@ def test_real_data_of_two_formats(data_dir):
     assert merged.classes == (*balloons.classes, *nuclei.classes)
     assert merged.class_counts().tolist() == [*balloons.class_counts(), *nuclei.class_counts()]
     assert {len(merged.split(name)) for name in ("train", "val")} == {61 + len(nuclei), 13}
+
+
+def test_an_image_chosen_twice_has_two_ids():
+    one, other = made(record("a.png", 0), record("b.png", 1, image_id=2)), made(record("c.png", 0))
+    merged = merge_datasets([one.take([1, 1, 0]), other])
+    assert [record.path.name for record in merged] == ["b.png", "b.png", "a.png", "c.png"]
+    assert len(set(merged.table.image_ids)) == len(set(merged.table.annotation_ids)) == 4

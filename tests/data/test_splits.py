@@ -127,7 +127,7 @@ def test_the_size_of_coco_is_drawn_at_once():
     random = np.random.default_rng(0)
     counts = random.poisson(7, 118_000)
     objects = int(counts.sum())
-    columns = dict(Table.of(images([0]).records)._columns)
+    columns = dict(Table.of(images([0]).records).columns)
     columns |= {
         "image_id": np.arange(118_000),
         "objects": np.concatenate([[0], np.cumsum(counts)]),

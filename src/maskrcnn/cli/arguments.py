@@ -96,7 +96,7 @@ def make_parser() -> Any:
     usage = "maskrcnn convert data SRC DST --to FORMAT [options]"
     p = command("data", "write a data set in another format, into a new folder", inside, usage)
     p.add_argument("dataset", type=str, metavar="SRC", help=DATA)
-    p.add_argument("out", type=str, metavar="DST", help="new folder")
+    p.add_argument("dst", type=str, metavar="DST", help="new folder")
     p.add_argument("--to", type=str, required=True, help="coco, tfrecord, yolo, labelme, voc, png or tar")
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
@@ -147,6 +147,6 @@ def _sentence(message: str, known: set[str]) -> str:
         return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
     if found := re.match(r"the following arguments are required: (.*)", message):
         missing = [name.rpartition(".")[2] for name in found[1].split(", ")]
-        shown = ["--out" if name == "out" else name.replace("dataset", "data").upper() for name in missing]
+        shown = [f"--{name}" if name in ("out", "to") else name.replace("dataset", "data").upper() for name in missing]
         return f"missing: {', '.join(shown)}; `maskrcnn COMMAND --help` explains it"
     return message

@@ -96,8 +96,8 @@ def convert_data(given: Any) -> None:
 
     chosen = {"mask_type": given.mask_type, "shards": given.shards}
     dataset = _part(given, given.split)
-    changed = convert_dataset(dataset, given.out, given.to, **{k: v for k, v in chosen.items() if v is not None})
-    print("\n".join([*(f"note: {sentence}" for sentence in changed), f"{len(dataset)} images written to {given.out}"]))
+    changed = convert_dataset(dataset, given.dst, given.to, **{k: v for k, v in chosen.items() if v is not None})
+    print("\n".join([*(f"note: {sentence}" for sentence in changed), f"{len(dataset)} images written to {given.dst}"]))
 
 
 def doctor(given: Any) -> None:
@@ -117,7 +117,9 @@ def presets(given: Any) -> None:
 
 
 def show_config(given: Any) -> None:
-    print(options.to_yaml(options.apply(preset(given.preset), _fields(given))), end="")
+    from maskrcnn.plan import set_fields
+
+    print(options.to_yaml(set_fields(preset(given.preset), _fields(given))), end="")
 
 
 COMMANDS = {

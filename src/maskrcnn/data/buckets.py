@@ -1,8 +1,8 @@
 """Which images share a batch, and how far the batch is padded: few shapes, little padding, an order that is a pure
 function of (seed, epoch).
 
-`plan_shapes` looks at all records once; `training_order` and `evaluation_order` cut an epoch into `Group`s. Every
-group is padded to a size and a count of the plan: at most `data.size_buckets * data.count_buckets` shapes in a run.
+`plan_shapes` looks at all records once; `training_order` cuts an epoch into `Group`s. Every group is padded to a
+size and a count of the plan: at most `data.size_buckets * data.count_buckets` shapes in a run.
 """
 
 from __future__ import annotations
@@ -94,15 +94,6 @@ def training_order(plan: Plan, batch_size: int, seed: int, epoch: int) -> list[G
         batches[-1] = _filled(batches[-1], order, plan, batch_size)
     turn = _generator(seed, epoch, 1).permutation(len(batches))
     return [_group(plan, batches[i]) for i in turn]
-
-
-def evaluation_order(plan: Plan, batch_size: int) -> list[Group]:
-    """Every record exactly once, bucket by bucket in the order of the data set; a bucket's last batch may be short."""
-    groups = []
-    for bucket in range(len(plan.sizes)):
-        mine = np.flatnonzero(plan.size_of == bucket)
-        groups += [_group(plan, mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
-    return groups
 
 
 def sample_key(*numbers: int) -> int:

@@ -13,9 +13,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
+from os.path import isfile
 from pathlib import Path
 
+from maskrcnn import __version__
+from maskrcnn.data.splits import list_files
 from maskrcnn.dataset import Dataset
 from maskrcnn.structures import KeypointSchema
 from maskrcnn.table import VERSION, Table
@@ -55,9 +59,9 @@ def cached(path: Path, format: str, read: Callable[[], Dataset], keep: bool | No
 
 
 def _name(path: Path, format: str) -> str:
-    return hashlib.blake2b(
-        f"{path.resolve()}\0{format}\0{VERSION}".encode("utf-8", "replace"), digest_size=16
-    ).hexdigest()
+    """The path as given too: names and image paths in the table begin with it, so a relative one has its own."""
+    text = f"{path}\0{path.resolve()}\0{format}\0{VERSION}\0{__version__}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def _load(place: Path) -> Dataset | None:
@@ -76,7 +80,7 @@ def _load(place: Path) -> Dataset | None:
             format=header["format"],
             warnings=tuple(header["warnings"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -85,6 +89,7 @@ def _save(dataset: Dataset, path: Path, place: Path) -> None:
     roots = _roots(dataset, path)
     if roots is None:
         return
+    draft = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix="draft-", dir=place.parent))
@@ -100,47 +105,67 @@ def _save(dataset: Dataset, path: Path, place: Path) -> None:
             "warnings": dataset.warnings,
         }
         (draft / _HEADER).write_text(json.dumps(header), encoding="utf-8")
-        if place.exists():
-            old = Path(tempfile.mkdtemp(prefix="old-", dir=place.parent))
-            place.rename(old / "table")
-            shutil.rmtree(old, ignore_errors=True)
-        draft.rename(place)
+        _move(draft, place)
     except OSError as error:
         warnings.warn(
             f"{path}: cannot be kept in {place.parent} ({error}); it will be read again next time", stacklevel=2
         )
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _move(draft: Path, place: Path) -> None:
+    """Another process may do the same at the same time; then either's table will do."""
+    old = draft.with_name(f"old-{draft.name}")
+    with suppress(OSError):  # nothing there
+        place.rename(old)
+    try:
+        draft.rename(place)
+    except OSError:
+        if not place.exists():
+            raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _roots(dataset: Dataset, path: Path) -> list[Path] | None:
     """Files and folders on which the data set depends; None where that cannot be told, or images are made by code."""
     if dataset.table.is_made:
         return None
-    path = path.resolve()
+    path = path.absolute()
     folders = {Path(folder).resolve() for folder in dataset.table.folders()}
-    if path.is_dir():
-        return [path] if all(folder.is_relative_to(path) for folder in folders) else None
-    return [path, *sorted(folders)] if dataset.format in _ONE_FILE else None
+    outside = sorted(folder for folder in folders if not (path.is_dir() and folder.is_relative_to(path.resolve())))
+    if outside and dataset.format not in _ONE_FILE:
+        return None
+    return [path if path.exists() else path.parent, *outside]  # a pattern of shards has its folder
 
 
 def _fingerprint(roots: Iterable[Path]) -> str:
-    """A hash of the names, sizes and times of all files; of a root that is a file, of it alone."""
-    digest = hashlib.blake2b(digest_size=16)
+    """A hash of the names, sizes and times of all files; of a root that is a file, of it and split lists beside it."""
+    digest, seen = hashlib.blake2b(digest_size=16), set[str]()
     for root in roots:
         if root.is_dir():
-            _add_folder(str(root), digest)
+            _add_folder(str(root), digest, seen)
         else:
-            _add(str(root), root.stat(), digest)
+            for file in (root, *list_files(root.parent)):
+                _add(str(file), file.stat(), digest)
     return digest.hexdigest()
 
 
-def _add_folder(folder: str, digest: hashlib.blake2b) -> None:
+def _add_folder(folder: str, digest: hashlib.blake2b, seen: set[str]) -> None:
+    """Through links too, each folder once: what changes behind a link changes the data set."""
+    if (real := os.path.realpath(folder)) in seen:
+        return
+    seen.add(real)
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_dir(follow_symlinks=False):
-                _add_folder(entry.path, digest)
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
+                _add_folder(entry.path, digest, seen)
             else:
-                _add(entry.path, entry.stat(follow_symlinks=False), digest)
+                _add(entry.path, entry.stat(follow_symlinks=not entry.is_symlink() or isfile(entry.path)), digest)
 
 
 def _add(name: str, stat: os.stat_result, digest: hashlib.blake2b) -> None:
-    digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    digest.update(
+        f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0".encode("utf-8", "surrogateescape")
+    )

@@ -43,19 +43,18 @@ def convert_dataset(dataset: Dataset, folder: str | Path, to: str, **options: An
         if name not in known:
             has = ", ".join(known) or "none"
             raise DataError(f"{to} has no option {name!r}{_nearest(name, known)}; its options: {has}")
-    counted = {"lost": lost} if "lost" in inspect.signature(writer.write).parameters else {}
     try:
         _check_free(folder)
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
         unfinished.mkdir(parents=True)
         try:
-            writer.write(dataset, unfinished, **options, **counted)
+            writer.write(dataset, unfinished, **options, lost=lost)
             if folder.exists():
                 folder.rmdir()
             unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that no text file holds
         raise DataError(f"cannot be written ({error}); give another folder, or make room", path=folder) from error
     return lost.sentences()
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.buckets import Group, Plan, evaluation_order, plan_shapes, sample_key, training_order
-from maskrcnn.data.sample import headers, load_record
-from maskrcnn.data.transforms import Objects, augment, place, place_image
+from maskrcnn.data.buckets import Group, Plan, plan_shapes, sample_key, training_order
+from maskrcnn.data.sample import load_record, usual_channels
+from maskrcnn.data.transforms import Objects, augment
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, MaskRCNNError
 from maskrcnn.structures import Batch, Record, Targets
@@ -37,19 +37,18 @@ class Loader:
     Args:
         dataset: the images; every rank is given the same.
         data: sizes, augmentation, buckets, worker processes.
-        batch_size: training: images an optimiser step, over all ranks and micro-batches together; else images a batch.
+        batch_size: images an optimiser step, over all ranks and micro-batches together.
         seed: of order, augmentation and `Targets.keys`.
-        training: augment, shuffle, and fill the last batch; else every image exactly once as it is.
+        training: augment; else images as they are.
         accumulate: micro-batches a step; all of one step have the same padded shape on all ranks.
         rank, world_size: this process and how many there are.
-        with_targets: False leaves `Batch.targets` None.
         pin_memory: None: where there is CUDA.
 
     Attributes:
         plan: the padded shapes.
         waited: seconds that the training loop has waited for batches; the rest of the time the loader was ahead.
-        skipped: path -> reason of images that could not be read. Training takes another image in its place; otherwise
-            the batch is one image smaller.
+        skipped: image -> reason of those that could not be read; another image takes their place. The image is its
+            path, and its id where the path alone does not tell.
 
     Raises:
         DataError: nothing to load, or some images have masks and others none.
@@ -67,12 +66,11 @@ class Loader:
         accumulate: int = 1,
         rank: int = 0,
         world_size: int = 1,
-        with_targets: bool = True,
         pin_memory: bool | None = None,
     ) -> None:
         if not len(dataset):
             raise DataError("the data set has no images", path=dataset.name or None)
-        if training and batch_size % (accumulate * world_size):
+        if batch_size % (accumulate * world_size):
             raise ConfigError(
                 f"{batch_size} images a step cannot be shared out over {accumulate} micro-batches on {world_size} "
                 f"processes; give a multiple of {accumulate * world_size}",
@@ -81,18 +79,16 @@ class Loader:
         self.plan = plan_shapes(dataset.records, data, training=training)
         self.skipped: dict[str, str] = {}
         self.waited = 0.0
-        self._data, self._batch_size, self._seed, self._training = data, batch_size, seed, training
+        self._data, self._batch_size, self._seed = data, batch_size, seed
         self._accumulate, self._rank, self._world_size = accumulate, rank, world_size
         self._images = len(dataset)
         self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self._source = _Source(dataset, data, self.plan, training, with_targets)
+        self._source = _Source(dataset, data, self.plan, training)
         self._jobs: list[_Job] = []
 
     def __len__(self) -> int:
-        """Optimiser steps an epoch when training, else batches of this rank."""
-        if self._training:
-            return -(-self._images // self._batch_size)
-        return len(evaluation_order(self.plan, self._batch_size)[self._rank :: self._world_size])
+        """Optimiser steps an epoch."""
+        return -(-self._images // self._batch_size)
 
     def steps(self, epoch: int, start_step: int = 0) -> Iterator[list[Batch]]:
         """This rank's `accumulate` micro-batches for each optimiser step of an epoch.
@@ -108,18 +104,7 @@ class Loader:
             began = time.perf_counter()
             step = [next(loaded) for _ in range(self._accumulate)]
             self.waited += time.perf_counter() - began
-            yield [batch for batch in step if batch is not None]
-
-    def batches(self) -> Iterator[Batch]:
-        """This rank's part of all images, not augmented, each once; the ranks may have different numbers of batches.
-
-        Raises:
-            DataError: more than a tenth of the images cannot be read.
-        """
-        groups = evaluation_order(self.plan, self._batch_size)[self._rank :: self._world_size]
-        for batch in self._load([self._job(group, 0) for group in groups]):
-            if batch is not None:
-                yield batch
+            yield step
 
     def _micro_batches(self, group: Group, epoch: int) -> list[_Job]:
         """Accumulation cuts the global batch first, ranks cut the pieces: all ranks together see what one would."""
@@ -131,27 +116,26 @@ class Loader:
     def _job(self, group: Group, epoch: int) -> _Job:
         return _Job(group, tuple(sample_key(self._seed, epoch, index) for index in group.records))
 
-    def _load(self, jobs: list[_Job]) -> Iterator[Batch | None]:
+    def _load(self, jobs: list[_Job]) -> Iterator[Batch]:
         self._jobs[:] = jobs
         for loaded in self._workers:
-            for path, reason in loaded.skipped.items():
-                self._skip(path, reason)
-            if loaded.error is not None:
-                raise loaded.error
+            for image, reason in loaded.skipped.items():
+                self._skip(image, reason)
+            if isinstance(loaded.batch, MaskRCNNError):
+                raise loaded.batch
             yield loaded.batch
 
-    def _skip(self, path: str, reason: str) -> None:
-        if path in self.skipped:
+    def _skip(self, image: str, reason: str) -> None:
+        if image in self.skipped:
             return
-        self.skipped[path] = reason
+        self.skipped[image] = reason
         if len(self.skipped) > MAX_BROKEN * self._images:
             raise DataError(
                 f"{len(self.skipped)} of {self._images} images cannot be used, more than one in ten; the last one: "
                 f"{reason}; mend or remove them",
-                path=path,
+                path=image,
             )
-        instead = "another image takes its place" if self._training else "left out"
-        warnings.warn(f"{path}: {reason}: {instead} ({len(self.skipped)} so far)", stacklevel=4)
+        warnings.warn(f"{image}: {reason}: another image takes its place ({len(self.skipped)} so far)", stacklevel=4)
 
     @cached_property
     def _workers(self) -> torch_data.DataLoader:
@@ -178,14 +162,13 @@ class _Job(NamedTuple):
 class _Loaded(NamedTuple):
     """What a worker sends back. An error travels as a value: torch would rebuild it from its text alone."""
 
-    batch: Batch | None
+    batch: Batch | MaskRCNNError
     skipped: dict[str, str]
-    error: MaskRCNNError | None = None
 
 
 class _Sample(NamedTuple):
     image: Tensor
-    objects: Objects | None
+    objects: Objects
     record: Record
     key: int
 
@@ -193,15 +176,14 @@ class _Sample(NamedTuple):
 class _Source(torch_data.Dataset):
     """Runs in the workers: `_Job` -> `_Loaded`."""
 
-    def __init__(self, dataset: Dataset, data: DataConfig, plan: Plan, training: bool, with_targets: bool) -> None:
+    def __init__(self, dataset: Dataset, data: DataConfig, plan: Plan, training: bool) -> None:
         self.records, self.data, self.plan = dataset.records, data, plan
-        self.training, self.with_targets = training, with_targets
-        first = headers(dataset.records, 1) if data.pixels == "raw" else []
-        self.channels = first[0].channels if first else None
+        self.training = training
+        self.channels = usual_channels(dataset.records) if data.pixels == "raw" else None
         self.points = len(dataset.keypoints.names) if dataset.keypoints else None
         self.flip_pairs = dataset.keypoints.flip_pairs if dataset.keypoints else ()
-        self.mask_size = data.mask_size if with_targets and _have_masks(dataset) else 0
-        if training and with_targets and data.copy_paste and not self.mask_size and plan.objects.any():
+        self.mask_size = data.mask_size if _have_masks(dataset) else 0
+        if training and data.copy_paste and not self.mask_size and plan.objects.any():
             raise ConfigError(
                 "pasting needs masks, but the data set has boxes only; set it to 0", field="data.copy_paste"
             )
@@ -211,24 +193,20 @@ class _Source(torch_data.Dataset):
         samples = []
         for index, key in zip(job.group.records, job.keys, strict=True):
             try:
-                sample = self._readable(index, key, job.group.count, skipped)
+                samples.append(self._readable(index, key, job.group.count, skipped))
             except MaskRCNNError as error:
-                return _Loaded(None, skipped, error)
-            if sample is not None:
-                samples.append(sample)
-        return _Loaded(self._collate(samples, job.group) if samples else None, skipped)
+                return _Loaded(error, skipped)
+        return _Loaded(self._collate(samples, job.group), skipped)
 
-    def _readable(self, index: int, key: int, count: int, skipped: dict[str, str]) -> _Sample | None:
-        """The sample, or in training the next one of the same bucket that can be read and has no more objects."""
+    def _readable(self, index: int, key: int, count: int, skipped: dict[str, str]) -> _Sample:
+        """The sample, or the next one of the same bucket that can be read and has no more objects."""
         first = index
         while True:
             record = self.records[index]
             try:
                 return self._sample(index, record, key, skipped)
             except DataError as error:
-                skipped[str(record.path)] = error.message
-            if not self.training:
-                return None
+                _note(record, error, skipped)
             index = self._next(index, count)
             if index == first:
                 raise DataError("neither this image nor one like it can be read", path=record.path)
@@ -242,11 +220,8 @@ class _Source(torch_data.Dataset):
 
     def _sample(self, index: int, record: Record, key: int, skipped: dict[str, str]) -> _Sample:
         """Canvas and count are the record's own, not the batch's: whom it shares a batch with does not change it."""
-        image = self._pixels(record)
-        if not self.with_targets:
-            return _Sample(place_image(image, place(record.size, self.data), self.data), None, record, key)
         image, objects = augment(
-            image,
+            self._pixels(record),
             record,
             self.data,
             key if self.training else None,
@@ -279,7 +254,7 @@ class _Source(torch_data.Dataset):
         return Batch(
             images=images,
             sizes=sizes,
-            targets=self._targets(samples, group.count) if self.with_targets else None,
+            targets=self._targets(samples, group.count),
             image_ids=tuple(sample.record.image_id for sample in samples),
             paths=tuple(str(sample.record.path) for sample in samples),
             original_sizes=tuple(sample.record.size for sample in samples),
@@ -298,7 +273,7 @@ class _Source(torch_data.Dataset):
             keypoints=None if self.points is None else torch.zeros((batch, count, self.points, 3)),
         )
         for b, (_, objects, _, _) in enumerate(samples):
-            if not objects:  # None, or no object
+            if not len(objects):
                 continue
             n = len(objects)
             crowd = torch.from_numpy(objects.crowd)
@@ -325,8 +300,16 @@ class _Others(NamedTuple):
             try:
                 return use(self.source._pixels(record), record)
             except DataError as error:
-                self.skipped[str(record.path)] = error.message
+                _note(record, error, self.skipped)
         raise DataError("no image of the data set can be used")
+
+
+def _note(record: Record, error: DataError, skipped: dict[str, str]) -> None:
+    """Images of a shard, and those that are made, may share a path."""
+    alone = record.span is None and record.make is None
+    image = str(record.path) if alone else f"{record.path}, image {record.image_id}"
+    elsewhere = error.path is not None and str(error.path) != str(record.path)  # a mask file
+    skipped[image] = str(error) if elsewhere else error.message
 
 
 def _unchanged(loaded: Any) -> Any:

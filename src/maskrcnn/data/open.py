@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ def _open_one(source: Source, format: str, cache: bool | None) -> Dataset:
     if isinstance(source, str) and is_url(source):
         source = local_copy(source, cache_folder() / "remote")
     path = Path(source)
-    if not path.exists() and not any(sign in path.name for sign in "*?["):  # a pattern of shards
+    if not os.path.exists(path) and not any(sign in path.name for sign in "*?["):  # a pattern of shards
         raise DataError("no such file or folder", path=path)
     if format != "auto" and format not in FORMATS:
         close = difflib.get_close_matches(format, FORMATS, 1, 0.4)

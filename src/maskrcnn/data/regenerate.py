@@ -9,12 +9,13 @@ import hotcoco.mask as coco_mask
 import numpy as np
 
 from maskrcnn.data.formats.skipped import Skipped
-from maskrcnn.data.merge import image_files, with_columns
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import load_mask_file
 from maskrcnn.structures import RLE, MaskFile, Polygons
-from maskrcnn.table import POLYGONS, Columns, Table
+from maskrcnn.table import Table
+from maskrcnn.table.change import image_files, with_columns
+from maskrcnn.table.pack import POLYGONS, Columns
 
 EMPTY = "objects with an empty mask"
 UNREADABLE = "masks that cannot be read"
@@ -52,21 +53,21 @@ def boxes_from_masks(dataset: Dataset) -> Dataset:
 
 def _mask_rows(table: Table) -> np.ndarray:
     """(N,) the mask of each object, in the columns: an image has as many masks as objects."""
-    first = table._columns["masks"][table._rows]
+    first = table.columns["masks"][table.rows]
     before = np.cumsum(table.counts) - table.counts
     return np.arange(table.counts.sum()) + np.repeat(first - before, table.counts)
 
 
 def _bounds(table: Table, masks: np.ndarray, skipped: Skipped) -> np.ndarray:
     """(N, 4) float64 of these masks; zeros for an empty one."""
-    columns = table._columns
+    columns = table.columns
     boxes = np.zeros((len(masks), 4))
     kinds, places = columns["mask_kind"][masks], columns["mask_at"][masks]
     outlines = kinds == POLYGONS
     if outlines.any():
         boxes[outlines] = _polygon_bounds(columns)[places[outlines]]
     for row in np.flatnonzero(~outlines).tolist():
-        mask = table._mask(int(masks[row]))
+        mask = table.mask(int(masks[row]))
         assert not isinstance(mask, Polygons)
         try:
             boxes[row] = _pixel_bounds(mask)
@@ -111,7 +112,7 @@ def _count_empty(table: Table, objects: np.ndarray, skipped: Skipped) -> None:
 
 def _with_boxes(table: Table, masks: np.ndarray, boxes: np.ndarray, keep: np.ndarray) -> Table:
     """The table with these boxes, (N, 4), without the objects and masks that are not to be kept, (N,)."""
-    columns, objects = table._columns, table._objects
+    columns, objects = table.columns, table.objects
     all_boxes = np.array(columns["boxes"])
     all_boxes[objects] = boxes
     if keep.all():

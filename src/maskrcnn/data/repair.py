@@ -10,12 +10,12 @@ import numpy as np
 from maskrcnn.data.check import MANY, Problem, Progress, check_dataset
 from maskrcnn.data.check.outlines import masks_of
 from maskrcnn.data.check.problem import CUT_BOX, DROP_IMAGE, DROP_OBJECT, RENUMBER, TURN
-from maskrcnn.data.merge import concat, with_columns
 from maskrcnn.data.turn import orientation_of, turn_record
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record
 from maskrcnn.table import Table
+from maskrcnn.table.change import concat, with_columns
 
 TOLD = {
     DROP_IMAGE: ("left out {} image", "left out {} images"),
@@ -70,7 +70,7 @@ def repair_dataset(dataset: Dataset, problems: Sequence[Problem]) -> tuple[Datas
     if not chosen:
         return dataset, []
     table = dataset.table
-    if len(np.unique(table._rows)) < len(table):  # an image chosen twice: each has columns of its own
+    if len(np.unique(table.rows)) < len(table):  # an image chosen twice: each has columns of its own
         table = Table.of(list(table))
     table = _renumbered(_with_objects(table, chosen), _rows(chosen, RENUMBER))
     table, broken = _turned(table, _rows(chosen, TURN))
@@ -133,7 +133,7 @@ def _with_objects(table: Table, chosen: Sequence[Problem]) -> Table:
 
 def _changed(table: Table, boxes: np.ndarray, keep: np.ndarray) -> Table:
     """The table with these boxes, (N, 4), and of its objects and their masks only those to keep, (N,)."""
-    columns, objects = table._columns, table._objects
+    columns, objects = table.columns, table.objects
     all_boxes = np.array(columns["boxes"])
     all_boxes[objects] = boxes
     if keep.all():
@@ -152,8 +152,8 @@ def _renumbered(table: Table, rows: np.ndarray) -> Table:
     """New ids, above all others, for these images."""
     if not len(rows):
         return table
-    ids = np.array(table._columns["image_id"])
-    ids[table._rows[rows]] = max(int(ids.max()), 0) + 1 + np.arange(len(rows))
+    ids = np.array(table.columns["image_id"])
+    ids[table.rows[rows]] = max(int(ids.max()), 0) + 1 + np.arange(len(rows))
     return with_columns(table, image_id=ids)
 
 

@@ -10,6 +10,7 @@ the numbers of the file, NaN and infinity as 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +99,12 @@ def _made(record: Record) -> Any:
     except Exception as error:
         message = f"the function that makes this image failed ({type(error).__name__}: {error}); mend it"
         raise DataError(message, path=record.path, image=record.image_id) from error
+
+
+def usual_channels(records: Sequence[Record]) -> int | None:
+    """Channels of most images, by their headers; None where none can be read."""
+    seen = Counter(header.channels for header in headers(records))
+    return seen.most_common(1)[0][0] if seen else None
 
 
 def headers(records: Sequence[Record], most: int = 32) -> list[ImageHeader]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from maskrcnn.data.formats.layout import SPLITS, load_json
 from maskrcnn.data.formats.skipped import Skipped
-from maskrcnn.data.merge import image_files, with_splits
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
+from maskrcnn.table.change import image_files, with_splits
 
 LISTS = (".", "ImageSets/Main", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
 """Folders of the data set that may hold train.txt, val.txt, test.txt."""
@@ -223,6 +223,13 @@ def _lists(folder: Path) -> list[tuple[str, Path, list[str]]]:
         if found:
             return found
     return []
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files from which `splits_from_files` may take splits."""
+    lists = (file for place in LISTS for file in sorted((folder / place).glob("*.txt")))
+    named = (file for file in lists if file.stem.lower() in (*SPLITS, "trainval"))
+    return [file for file in (*(folder / name for name in TABLES), *named) if file.is_file()]
 
 
 def _from_json(file: Path) -> list[tuple[str, Path, list[str]]]:

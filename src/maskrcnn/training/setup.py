@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 
 from maskrcnn.config import Config, ModelConfig, TrainConfig
 from maskrcnn.data.open import open_dataset
-from maskrcnn.data.sample import headers
+from maskrcnn.data.sample import usual_channels
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, TrainingError, WeightsError
 from maskrcnn.model.backbones import load_backbone, preprocessing
@@ -64,10 +64,10 @@ def resolve(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
         ConfigError: `train.monitor` asks for masks that the data or the model does not have.
     """
     lines = []
-    found = headers(dataset.records, 1) if config.data.pixels == "raw" else []
-    if found and found[0].channels != len(config.model.image_mean):
+    channels = usual_channels(dataset.records) if config.data.pixels == "raw" else None
+    if channels not in (None, len(config.model.image_mean)):
         raise ConfigError(
-            f"{len(config.model.image_mean)} numbers, but the images have {found[0].channels} channels; give one a "
+            f"{len(config.model.image_mean)} numbers, but the images have {channels} channels; give one a "
             "channel, or leave it to `maskrcnn train`, which measures them",
             field="model.image_mean",
         )

@@ -174,7 +174,7 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
 def test_a_mask_of_another_size(tmp_path):
     dataset = made(tmp_path / "images", 1)
     wrong = replace(dataset[0], masks=(dataset[0].masks[0], RLE((5, 5), encode_mask(np.ones((5, 5)))["counts"])))
-    with pytest.raises(DataError, match="image 7: a mask has 5x5 pixels, its image 20x10"):
+    with pytest.raises(DataError, match="image 7, annotation 200: a mask has 5x5 pixels, its image 20x10"):
         write(replace(dataset, records=[wrong]), tmp_path / "out")
 
 

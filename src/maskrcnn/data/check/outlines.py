@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskrcnn.data.check.problem import DROP_OBJECT, Places, Problem
-from maskrcnn.table import POLYGONS, Table
+from maskrcnn.table import Table
+from maskrcnn.table.pack import POLYGONS
 
 MOST_POINTS = 2000  # of a ring that is tested for crossing: the test compares all pairs of sides
 BEYOND = 2.0  # pixels that an outline may stick out of the image: tools differ by half a pixel or one
@@ -88,13 +89,13 @@ def masks_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """(masks, objects), (M,) each: where in the columns the mask of an object lies, and which object of the table that
     is. Objects are left out where an image has not as many masks as objects."""
     objects = np.flatnonzero((table.counts == table.mask_counts)[table.image_of])
-    first = table._columns["masks"][table._rows]
+    first = table.columns["masks"][table.rows]
     before = np.cumsum(table.counts) - table.counts
     return (np.arange(table.counts.sum()) + np.repeat(first - before, table.counts))[objects], objects
 
 
 def _pieces(table: Table) -> Iterator[_Outlines]:
-    columns = table._columns
+    columns = table.columns
     masks, objects = masks_of(table)
     is_polygon = columns["mask_kind"][masks] == POLYGONS
     objects, at = objects[is_polygon], columns["mask_at"][masks[is_polygon]]
@@ -117,7 +118,7 @@ def _ranges(ends: np.ndarray) -> np.ndarray:
 
 def _bounds(table: Table, outlines: _Outlines) -> np.ndarray:
     """(M, 4) float64; NaN for an outline without points."""
-    points = table._columns["points"][_ranges(outlines.points)]
+    points = table.columns["points"][_ranges(outlines.points)]
     rings = np.diff(outlines.rings)[:, 0]
     owner = np.repeat(np.arange(len(rings)), rings)
     lengths = np.bincount(owner, outlines.points[:, 1] - outlines.points[:, 0], len(rings)).astype(np.int64)
@@ -170,7 +171,7 @@ def _padded(table: Table, ends: np.ndarray) -> np.ndarray:
     """(R, P, 2) float64: rings of like length, the last point repeated."""
     lengths = ends[:, 1] - ends[:, 0]
     step = np.minimum(np.arange(lengths.max(initial=1)), lengths[:, None] - 1)
-    return np.asarray(table._columns["points"][ends[:, :1] + step], np.float64)
+    return np.asarray(table.columns["points"][ends[:, :1] + step], np.float64)
 
 
 def _crossings(rings: np.ndarray) -> tuple[list[int], list[list[float]]]:

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from maskrcnn.data.merge import image_files
 from maskrcnn.table import Table
+from maskrcnn.table.change import image_files
 
 # Repairs, as `Problem.repair` names them. `data/repair.py` carries them out, on the records, never on files.
 DROP_IMAGE = "the image is left out"

@@ -24,11 +24,15 @@ from maskrcnn.data.sample import image_size
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.structures import KeypointSchema
-from maskrcnn.table import NO_MASK, Columns, Table, spans_of, text_of
+from maskrcnn.table import Table
+from maskrcnn.table.change import concat
+from maskrcnn.table.pack import NO_MASK, Columns, spans_of, text_of
 
 NAME = "coco"
 LOOKS_FOR = "a .json (or .json.gz) with images and categories, here or up to two folders down"
 ODD_IMAGE = "images that are not as COCO writes them"
+MOST_WHOLE = 2 << 30
+"""Bytes of a file that is read as a whole, which takes eight times as much memory; one in pieces may be larger."""
 
 
 def sniff(path: Path) -> bool:
@@ -61,7 +65,7 @@ def read(path: Path) -> Dataset:
         columns |= columns_of(part.objects, listed.rows(part.objects), label_of, listed.sizes(), points, masks)
         tables.append(Table(columns, np.arange(len(listed.ids))))
         skipped.extend(part.objects.skipped)
-    table = Table.joined(tables)
+    table = concat(tables)
     if not len(table):
         reason = f"; {skipped.sentences()[0]}" if skipped else ""
         raise DataError(f"holds no image that can be used{reason}", path=path)
@@ -93,7 +97,9 @@ def _read_file(file: Path) -> _Part:
         try:
             return _collected(file, json_parts(plain))
         except NotInParts:
-            pass
+            if plain.stat().st_size > MOST_WHOLE:
+                message = f"is larger than {MOST_WHOLE >> 30} GB and not plain JSON in UTF-8; export it again"
+                raise DataError(message, path=file) from None
         try:
             content = load_json(plain)
         except DataError as error:
@@ -273,8 +279,9 @@ def _file_name(image: dict) -> str:
 
 def schema_of(categories: list[dict]) -> KeypointSchema | None:
     """Names and left-right pairs of the first category that has a skeleton. COCO: "left_eye" and "right_eye"."""
-    names = next((tuple(map(str, c["keypoints"])) for c in categories if isinstance(c.get("keypoints"), list)), None)
-    if not names:
+    skeletons = (c["keypoints"] for c in categories if isinstance(c.get("keypoints"), list))
+    names = next((tuple(map(str, skeleton)) for skeleton in skeletons if skeleton), None)
+    if names is None:
         return None
     index = {name: i for i, name in enumerate(names)}
     pairs = [(i, index[other]) for name, i in index.items()

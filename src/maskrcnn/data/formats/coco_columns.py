@@ -11,7 +11,7 @@ import numpy as np
 from maskrcnn.data.formats.coco_masks import OTHER_SIZE, WILD
 from maskrcnn.data.formats.coco_objects import Objects, number_of
 from maskrcnn.data.formats.layout import MOST_PIXELS
-from maskrcnn.table import NO_MASK, POLYGONS, RLES, Columns, ends_of, spans_of, text_of
+from maskrcnn.table.pack import NO_MASK, POLYGONS, RLES, Columns, ends_of, spans_of, text_of
 
 UNKNOWN, LEFT_OUT = -1, -2
 """Rows of images that the file does not list, and of those that cannot be used."""
@@ -161,7 +161,7 @@ def _keypoints(found: Objects, kept: np.ndarray, points: int, drop: _Drop) -> np
     starts, values = ends_of(lengths)[:-1][kept], _floats(found.keypoints)
     fits = lengths[kept] == 3 * points
     index = starts[fits][:, None] + np.arange(3 * points)
-    result[fits] = np.nan_to_num(values[index].reshape(-1, points, 3))
+    result[fits] = np.clip(np.nan_to_num(values[index]), -MOST_PIXELS, MOST_PIXELS).reshape(-1, points, 3)
     misfits = kept[~fits & (lengths[kept] > 0)]
     drop.tell(misfits, MISFIT, lambda i: f"{lengths[i]} numbers for {points} points", "took")
     return result

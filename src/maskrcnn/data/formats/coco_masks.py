@@ -71,10 +71,13 @@ def rle_of(segmentation: dict[str, Any]) -> tuple[RLE | None, Trouble | None]:
             if sum(counts) != height * width or min(counts, default=0) < 0:
                 return None, (RUNS, f"sum {sum(counts)}")
             counts = coco_mask.fr_py_objects({"size": [height, width], "counts": counts}, height, width)["counts"]
-        text = counts.encode() if isinstance(counts, str) else bytes(counts)
+        if not isinstance(counts, (str, bytes)):  # `bytes` of a number would be as many zeros
+            raise Odd
+        text = counts.encode() if isinstance(counts, str) else counts
         runs = parse_counts(text)
         if len(text) > 8 * MOST_PIXELS or (runs < 0).any() or runs.sum() != height * width:
             return None, (RUNS, f"sum {runs.sum()}")
+        coco_mask.area({"size": [height, width], "counts": text})  # numbers that are longer than they need be
     except _WRONG as error:
         raise Odd from error
     return RLE((height, width), text), None

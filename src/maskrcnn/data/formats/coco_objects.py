@@ -16,7 +16,7 @@ import hotcoco.mask as coco_mask
 
 from maskrcnn.data.formats.coco_masks import FEW_POINTS, Odd, rle_of, whole_rings
 from maskrcnn.data.formats.skipped import Skipped
-from maskrcnn.table import NO_MASK, POLYGONS, RLES
+from maskrcnn.table.pack import NO_MASK, POLYGONS, RLES
 
 ODD = "annotations that are not as COCO writes them"
 SHORT_RINGS = "rings of fewer than three points, from objects that have others"
@@ -66,11 +66,11 @@ class Objects:
 
     def add(self, annotation: Any) -> None:
         """One annotation; what is not as it should be is counted and left out."""
-        before = len(self.points), len(self.ring_points), len(self.keypoints)
+        before = len(self.points), len(self.ring_points)
         try:
             self._add(annotation)
         except (Odd, TypeError, ValueError, KeyError, IndexError, OverflowError, AttributeError):
-            del self.points[before[0] :], self.ring_points[before[1] :], self.keypoints[before[2] :]
+            del self.points[before[0] :], self.ring_points[before[1] :]
             name = annotation.get("id") if isinstance(annotation, dict) else None
             image = annotation.get("image_id") if isinstance(annotation, dict) else None
             self.skipped.add(ODD, self.file, image, name, f"{annotation!r:.100}")
@@ -82,9 +82,7 @@ class Objects:
             raise Odd
         box = _given_box(get("bbox"))
         area = float(get("area") or 0)
-        row = get("keypoints")
-        if row:
-            self.keypoints.extend(row)
+        keypoints = array("d", get("keypoints") or ())
         kind, at, bounds = self._mask(get("segmentation"), image, name)
         if kind is None:
             return
@@ -96,7 +94,8 @@ class Objects:
         self.box.extend(box or bounds or NO_BOX)
         self.mask_kind.append(kind)
         self.mask_at.append(at)
-        self.keypoint_lengths.append(len(row) if row else 0)
+        self.keypoints.extend(keypoints)
+        self.keypoint_lengths.append(len(keypoints))
 
     def _mask(self, segmentation: Any, image: Any, name: Any) -> tuple[int | None, int, tuple[float, ...] | None]:
         """(kind, place, bounds); kind None where the object has to go."""

@@ -17,9 +17,9 @@ import orjson
 PIECE = 4 << 20
 """Bytes of a list that are parsed together."""
 
-_KEY = re.compile(rb'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
+_KEY = re.compile(rb'[\s,]*"((?:[^"\\]++|\\.)*+)"\s*:\s*')
 _BETWEEN = re.compile(rb"\}(\s*,\s*)(?=\{)")
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]')  # a string without an end is one token too: looked at once
 _GAP = re.compile(rb"[\s,]*")
 
 

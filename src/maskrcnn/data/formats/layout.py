@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from os.path import isfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,7 +35,11 @@ def json_files(
     if path.is_file():
         return [path] if path.name.endswith(suffixes) and wanted(path) else []
     found = (file for s in suffixes for level in range(depth + 1) for file in path.glob("*/" * level + f"*{s}"))
-    return sorted(file for file in found if file.is_file() and wanted(file))
+    places: dict[Path, Path] = {}  # by where they really lie: a linked folder may lead back to this one
+    for file in found:
+        if file.is_file():
+            places.setdefault(file.parent.resolve() / file.name, file)
+    return sorted(file for file in places.values() if wanted(file))
 
 
 def load_json(file: Path) -> Any:
@@ -81,8 +87,10 @@ class ImageFinder:
 
 
 def _names(folder: Path) -> set[str]:
+    """Of its files; those that are no links need no look at each."""
     try:
-        return {entry.name for entry in folder.iterdir()}
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file(follow_symlinks=False) or isfile(entry.path)}
     except OSError:  # a folder that may not be listed
         return set()
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn.data.formats.keypoint_rows import keypoint_schema
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.write.images import ImageFolder
-from maskrcnn.data.write.lost import full_rle, note, number_of, split_of
+from maskrcnn.data.write.lost import note, note_pairs, number_of, rows_of_splits, segmentation_of
 from maskrcnn.dataset import Dataset
-from maskrcnn.structures import Mask, Polygons, Record
+from maskrcnn.structures import Record
 
 CANNOT_HOLD = "left-right pairs of keypoints that are not called left... and right..."
 UNNAMED = "instances"  # the file, and so the split, of images without a split
@@ -34,9 +33,7 @@ def write(dataset: Dataset, folder: Path, *, lost: Skipped | None = None) -> Non
         DataError: an image or a mask cannot be read.
     """
     lost = Skipped() if lost is None else lost
-    rows: dict[str, list[int]] = {}
-    for row, record in enumerate(dataset):
-        rows.setdefault(split_of(record, lost), []).append(row)
+    rows = rows_of_splits(dataset, lost)
     _note(dataset, rows, lost)
     (folder / "annotations").mkdir(exist_ok=True)
     for split, chosen in rows.items():
@@ -56,14 +53,7 @@ def write(dataset: Dataset, folder: Path, *, lost: Skipped | None = None) -> Non
 
 def _note(dataset: Dataset, rows: dict[str, list[int]], lost: Skipped) -> None:
     """Count what concerns the whole data set."""
-    schema = dataset.keypoints
-    if schema is not None:
-        told = keypoint_schema(schema.names)
-        pairs = set(schema.flip_pairs) - set(told.flip_pairs if told else ())
-        if pairs:
-            value = " and ".join(schema.names[i] for i in min(pairs))
-            kind = "pairs of keypoints whose names do not say left and right"
-            lost.add(kind, Path(dataset.name), None, None, value, "left out", len(pairs))
+    note_pairs(dataset, lost)
     if len(rows) > 1 and "" in rows:
         kind = f"images without a split, beside others that have one: theirs is now {UNNAMED!r}"
         lost.add(kind, Path(dataset.name), None, None, str(dataset[rows[""][0]].path), "kept", len(rows[""]))
@@ -115,16 +105,9 @@ def _annotation(record: Record, index: int, category_ids: tuple[int, ...]) -> di
         "iscrowd": int(record.crowd[index]),
     }
     if record.masks:
-        annotation["segmentation"] = _segmentation(record.masks[index], record, index)
+        annotation["segmentation"] = segmentation_of(record, index)
     if record.keypoints is not None:
         points = record.keypoints[index]
         annotation["keypoints"] = [v for x, y, seen in points.tolist() for v in (x, y, int(seen))]
         annotation["num_keypoints"] = int(np.count_nonzero(points[:, 2] > 0))
     return annotation
-
-
-def _segmentation(mask: Mask, record: Record, index: int) -> list[list[float]] | dict[str, Any]:
-    if isinstance(mask, Polygons):
-        return [ring.ravel().tolist() for ring in mask.rings]
-    counts = full_rle(record, index)["counts"]
-    return {"size": list(record.size), "counts": counts.decode() if isinstance(counts, bytes) else counts}

@@ -12,6 +12,7 @@ import numpy as np
 from maskrcnn.data.formats.pairs import IMAGE_SUFFIXES
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.sample import load_record, opened, record_values
+from maskrcnn.data.write.lost import note
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record
 
@@ -77,7 +78,7 @@ class ImageFolder:
             return ".npy", values
         suffix = record.path.suffix if record.span is None else ""
         if suffix.lower() not in IMAGE_SUFFIXES:
-            suffix = _suffix_of_content(record)
+            suffix = suffix_of_content(record)
         if suffix.lower() not in self._suffixes:
             return ".png", self._reduced(record)
         if record.span is None:
@@ -88,8 +89,7 @@ class ImageFolder:
             raise DataError(f"image cannot be read ({error})", path=record.path, image=record.image_id) from error
 
     def _reduced(self, record: Record) -> np.ndarray:
-        self._lost.add("images to PNG of 8-bit RGB", record.path, record.image_id, None, "no suffix for its kind",
-                       "reduced")  # fmt: skip
+        note(self._lost, "reduced", "images to PNG of 8-bit RGB", record, None, "no suffix for its kind")
         return np.ascontiguousarray(load_record(record).permute(1, 2, 0).numpy())
 
     def _name(self, record: Record, suffix: str) -> str:
@@ -113,7 +113,7 @@ class ImageFolder:
         return free + suffix
 
 
-def _suffix_of_content(record: Record) -> str:
+def suffix_of_content(record: Record) -> str:
     """ ".png" of an image file without a name that says so; "" for kinds that we know no suffix of."""
     start = b""
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import Any
 
 import hotcoco.mask as coco_mask
 import numpy as np
 
+from maskrcnn.data.formats.keypoint_rows import keypoint_schema
 from maskrcnn.data.formats.layout import SPLITS
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.dataset import Dataset
@@ -33,6 +35,15 @@ def full_rle(record: Record, index: int) -> dict:
         message = f"a mask has {width}x{height} pixels, its image {record.width}x{record.height}; mend one of the two"
         raise DataError(message, path=record.path, image=record.image_id, annotation=number_of(record, index))
     return rle
+
+
+def segmentation_of(record: Record, index: int) -> list[list[float]] | dict[str, Any]:
+    """COCO's JSON of an object's mask: its rings, or compressed RLE. Raises `DataError` as `full_rle`."""
+    mask = record.masks[index]
+    if isinstance(mask, Polygons):
+        return [ring.ravel().tolist() for ring in mask.rings]
+    counts = full_rle(record, index)["counts"]
+    return {"size": list(record.size), "counts": counts.decode() if isinstance(counts, bytes) else counts}
 
 
 def number_of(record: Record, index: int) -> int:
@@ -67,6 +78,34 @@ def plain_names(dataset: Dataset, lost: Skipped, reserved: Sequence[str] = ()) -
         if free != name:
             lost.add("classes", Path(dataset.name), None, None, f"{name!r} is now {free!r}", "renamed")
     return names
+
+
+def note_pairs(dataset: Dataset, lost: Skipped) -> None:
+    """Count left-right pairs of keypoints, for a format from whose names readers have to guess them."""
+    schema = dataset.keypoints
+    if schema is None:
+        return
+    told = keypoint_schema(schema.names)
+    pairs = set(schema.flip_pairs) - set(told.flip_pairs if told else ())
+    if pairs:
+        value = " and ".join(schema.names[i] for i in min(pairs))
+        kind = "pairs of keypoints whose names do not say left and right"
+        lost.add(kind, Path(dataset.name), None, None, value, "left out", len(pairs))
+
+
+def note_outlines(record: Record, lost: Skipped) -> None:
+    """Count outlines, for a format that has pixels only."""
+    for index, mask in enumerate(record.masks):
+        if isinstance(mask, Polygons):
+            note(lost, "drew", "outlines as pixels", record, index, f"{len(mask.rings)} rings")
+
+
+def rows_of_splits(dataset: Dataset, lost: Skipped) -> dict[str, list[int]]:
+    """Rows of each split, "" for images whose split readers do not know."""
+    rows: dict[str, list[int]] = {}
+    for row, record in enumerate(dataset):
+        rows.setdefault(split_of(record, lost), []).append(row)
+    return rows
 
 
 def note_ids(dataset: Dataset, lost: Skipped, *, unused: bool) -> None:

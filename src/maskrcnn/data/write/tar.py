@@ -9,20 +9,20 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from maskrcnn.data.formats.shards import shard_files
+from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.formats.tar import CATEGORIES, NAMES
 from maskrcnn.data.write.encoded import encoded_image
+from maskrcnn.data.write.lost import note_pairs, rows_of_splits, segmentation_of
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.ops.masks import mask_to_rle
-from maskrcnn.structures import Mask, Polygons, Record
+from maskrcnn.structures import Record
 
+CANNOT_HOLD = "images that are neither 8-bit nor TIFF, and pairs of keypoints not called left... and right..."
 _COPIED = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
 
 
-def write(dataset: Dataset, folder: Path, *, images: int = 1000) -> list[Path]:
+def write(dataset: Dataset, folder: Path, *, images: int = 1000, lost: Skipped | None = None) -> list[Path]:
     """Write `SPLIT-000000.tar`, ... for each split ("data" without splits) and `categories.json`.
 
     Image files are copied byte by byte; polygons stay polygons, other masks become RLE.
@@ -30,6 +30,7 @@ def write(dataset: Dataset, folder: Path, *, images: int = 1000) -> list[Path]:
     Args:
         folder: made where it is missing; must not hold .tar files.
         images: in a shard.
+        lost: counts what is left out or changed.
 
     Returns:
         the shards, then categories.json.
@@ -42,12 +43,12 @@ def write(dataset: Dataset, folder: Path, *, images: int = 1000) -> list[Path]:
     if folder.is_dir() and (old := shard_files(folder, NAMES, depth=0)):
         raise DataError(f"already holds {old[0].name}; give another folder, or empty it", path=folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table, written = dataset.table, []
-    for split in dict.fromkeys(table.splits.tolist()):
-        rows = np.flatnonzero(table.splits == split)
+    lost, written = Skipped() if lost is None else lost, []
+    note_pairs(dataset, lost)
+    for split, rows in rows_of_splits(dataset, lost).items():
         for number, first in enumerate(range(0, len(rows), images)):
-            file = folder / f"{(split or 'data').replace('/', '_')}-{number:06}.tar"
-            _write_shard(file, [int(row) for row in rows[first : first + images]], dataset)
+            file = folder / f"{split or 'data'}-{number:06}.tar"
+            _write_shard(file, rows[first : first + images], dataset, lost)
             written.append(file)
     points = {} if dataset.keypoints is None else {"keypoints": list(dataset.keypoints.names)}
     categories = [{"id": i, "name": n} | points for n, i in zip(dataset.classes, dataset.category_ids, strict=True)]
@@ -55,14 +56,14 @@ def write(dataset: Dataset, folder: Path, *, images: int = 1000) -> list[Path]:
     return [*written, folder / CATEGORIES]
 
 
-def _write_shard(file: Path, rows: list[int], dataset: Dataset) -> None:
+def _write_shard(file: Path, rows: list[int], dataset: Dataset, lost: Skipped) -> None:
     """Under another name until it is whole."""
     unfinished = file.with_name(file.name + ".part")
     try:
         with tarfile.open(unfinished, "w", format=tarfile.PAX_FORMAT) as archive:
             for row in rows:
                 record = dataset.table[row]
-                encoded, kind = encoded_image(record, _COPIED, turned=True)
+                encoded, kind = encoded_image(record, _COPIED, lost, turned=True)
                 key = f"{row:09}"
                 _add(archive, f"{key}.{kind}", encoded)
                 _add(archive, f"{key}.json", json.dumps(_sample(record, dataset)).encode())
@@ -97,13 +98,5 @@ def _annotation(record: Record, index: int, dataset: Dataset) -> dict[str, Any]:
         annotation["keypoints"] = record.keypoints[index].ravel().tolist()
         annotation["num_keypoints"] = int((record.keypoints[index, :, 2] > 0).sum())
     if record.masks:
-        annotation["segmentation"] = _segmentation(record.masks[index], record.size)
+        annotation["segmentation"] = segmentation_of(record, index)
     return annotation
-
-
-def _segmentation(mask: Mask, size: tuple[int, int]) -> Any:
-    if isinstance(mask, Polygons):
-        return [ring.ravel().tolist() for ring in mask.rings]
-    rle = mask_to_rle(mask, size)
-    counts = rle["counts"]
-    return {"size": list(size), "counts": counts.decode() if isinstance(counts, bytes) else counts}

@@ -18,21 +18,32 @@ from PIL import Image
 from maskrcnn.data.formats.example import example_head, feature_bytes, feature_head, floats_head
 from maskrcnn.data.formats.label_map import label_map_text
 from maskrcnn.data.formats.shards import shard_files
+from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.formats.tf_image import BOX_KEYS, KEYPOINT
 from maskrcnn.data.formats.tfrecord import NAMES, masked_crc
 from maskrcnn.data.write.encoded import encoded_image, png_bytes
+from maskrcnn.data.write.lost import full_rle, note_outlines, note_pairs, rows_of_splits
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.ops.masks import decode_rle, mask_to_rle
+from maskrcnn.ops.masks import decode_rle
 from maskrcnn.structures import Record
 
 LABEL_MAP = "label_map.pbtxt"
+CANNOT_HOLD = (
+    "outlines finer than pixels, images that are neither JPEG nor 8-bit nor PNG, category ids below 1, and pairs of "
+    "keypoints not called left... and right..."
+)
 LARGEST = (1 << 31) - 1  # bytes of a record: protobuf's limit
 _COPIED = {"JPEG": "jpeg", "PNG": "png"}
 
 
 def write(
-    dataset: Dataset, folder: Path, *, mask_type: Literal["png", "numerical"] = "png", shards: int = 1
+    dataset: Dataset,
+    folder: Path,
+    *,
+    mask_type: Literal["png", "numerical"] = "png",
+    shards: int = 1,
+    lost: Skipped | None = None,
 ) -> list[Path]:
     """Write `SPLIT.record-00000-of-0000N` for each split ("data" without splits) and `label_map.pbtxt`.
 
@@ -44,6 +55,7 @@ def write(
         folder: made where it is missing; must not hold records.
         mask_type: "png", or "numerical" for floats `[N, H, W]`, 32 times the size of the mask's pixels.
         shards: files for each split.
+        lost: counts what is left out or changed.
 
     Returns:
         the shards, then the label map.
@@ -58,18 +70,28 @@ def write(
     if folder.is_dir() and (old := shard_files(folder, NAMES, depth=0)):
         raise DataError(f"already holds {old[0].name}; give another folder, or empty it", path=folder)
     folder.mkdir(parents=True, exist_ok=True)
-    ids = dataset.category_ids if min(dataset.category_ids, default=1) > 0 else range(1, len(dataset.classes) + 1)
-    table, written = dataset.table, []
-    for split in dict.fromkeys(table.splits.tolist()):
-        rows = np.flatnonzero(table.splits == split)
-        for number, part in enumerate(np.array_split(rows, shards)):
-            file = folder / f"{(split or 'data').replace('/', '_')}.record-{number:05}-of-{shards:05}"
-            pieces = (_record(table[int(row)], dataset, tuple(ids), mask_type) for row in part)
+    lost, written = Skipped() if lost is None else lost, []
+    ids = _category_ids(dataset, lost)
+    note_pairs(dataset, lost)
+    for split, rows in rows_of_splits(dataset, lost).items():
+        for number, part in enumerate(np.array_split(np.array(rows, np.int64), shards)):
+            file = folder / f"{split or 'data'}.record-{number:05}-of-{shards:05}"
+            pieces = (_record(dataset.table[int(row)], dataset, ids, mask_type, lost) for row in part)
             _write_shard(file, pieces, checksum)
             written.append(file)
     label_map = folder / LABEL_MAP
-    label_map.write_bytes(label_map_text(dataset.classes, tuple(ids)).encode("utf-8", "replace"))
+    label_map.write_bytes(label_map_text(dataset.classes, ids).encode("utf-8", "replace"))
     return [*written, label_map]
+
+
+def _category_ids(dataset: Dataset, lost: Skipped) -> tuple[int, ...]:
+    if min(dataset.category_ids, default=1) > 0:
+        return dataset.category_ids
+    ids = tuple(range(1, len(dataset.classes) + 1))
+    changed = [(old, new) for old, new in zip(dataset.category_ids, ids, strict=True) if old != new]
+    value = f"{changed[0][0]} becomes {changed[0][1]}"
+    lost.add("category ids", Path(dataset.name), None, None, value, "renumbered", len(changed))
+    return ids
 
 
 def _checksum() -> Callable[[], Any]:
@@ -119,8 +141,9 @@ def _masked_digest(checksum: Any) -> bytes:
 # ---------------------------------------------------------------- one image
 
 
-def _record(record: Record, dataset: Dataset, ids: tuple[int, ...], mask_type: str) -> Pieces:
-    encoded, kind = encoded_image(record, _COPIED, turned=False)
+def _record(record: Record, dataset: Dataset, ids: tuple[int, ...], mask_type: str, lost: Skipped) -> Pieces:
+    encoded, kind = encoded_image(record, _COPIED, lost, turned=False)
+    note_outlines(record, lost)
     body = b"".join(feature_bytes(key, values) for key, values in _features(record, dataset, ids, encoded, kind))
     head, length = b"", 0
     masks: Iterator[bytes] = iter(())
@@ -175,12 +198,8 @@ def _features(
 
 def _masks(record: Record) -> Iterator[np.ndarray]:
     """(H, W) bool, one after the other."""
-    for mask in record.masks:
-        pixels = decode_rle(mask_to_rle(mask, record.size))
-        if pixels.shape != record.size:
-            message = f"a mask has {pixels.shape[1]}x{pixels.shape[0]} pixels, its image {record.width}x{record.height}"
-            raise DataError(f"{message}; mend one of the two", path=record.path, image=record.image_id)
-        yield pixels
+    for index in range(len(record.masks)):
+        yield decode_rle(full_rle(record, index))
 
 
 def _png(mask: np.ndarray) -> bytes:
