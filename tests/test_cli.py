@@ -334,10 +334,10 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_train_tells_what_is_wrong_with_the_data(capsys: pytest.CaptureFixture[str]) -> None:
     dataset = Dataset([], ("cat",), (1,), name="D", warnings=tuple(f"skipped {i} polygons" for i in range(12)))
-    cli.commands._checked(dataset, SimpleNamespace(check="annotations"))
+    cli.commands._checked(dataset, SimpleNamespace(check="annotations", dataset=["D", "E F"]))
     lines = capsys.readouterr().out.splitlines()[-12:]
-    assert lines[0] == "warning: skipped by the reader: skipped 0 polygons"
-    assert lines[-2] == "and 3 more: maskrcnn inspect data D"
+    assert lines[0] == "warning: noted by the reader: skipped 0 polygons"
+    assert lines[-2] == "and 3 more: maskrcnn inspect data D 'E F'"
     assert lines[-1].startswith("only the annotations were checked")
 
 

@@ -83,8 +83,8 @@ class Dataset:
         known = ~self.table.crowd & (labels >= 0) & (labels < len(self.classes))
         return np.bincount(labels[known], minlength=len(self.classes))
 
-    def summary(self) -> str:
-        """A few lines: images, objects, classes with counts, sizes."""
+    def summary(self, warnings: bool = True) -> str:
+        """A few lines: images, objects, classes with counts, sizes, and what the reader has to say."""
         objects, sizes = self.table.counts, self.table.sizes
         lines = [f"{self.name or 'dataset'}: {len(self)} images, {objects.sum()} objects ({self.format or 'made'})"]
         counts = self.class_counts()
@@ -101,4 +101,4 @@ class Dataset:
         if self.splits:
             of_image = self.table.splits
             lines.append("splits: " + ", ".join(f"{name} {(of_image == name).sum()}" for name in self.splits))
-        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings if warnings)])

@@ -76,8 +76,9 @@ def plan(
     choices = [_scratch] if not pretrained else []
     choices += [_pixels] if fixed.get("data.pixels") != "rgb8" else []
     choices += [_input_size, _anchors, _counts, _epochs] if preset is None else [_counts]
-    # The size that the user set comes first, because anchors depend on it.
-    config = set_fields(config, {key: value for key, value in fixed.items() if key.startswith("data.")})
+    # What the user set of these comes first, because anchors and epochs depend on it.
+    first = ("data.", "train.steps", "train.minutes")
+    config = set_fields(config, {key: value for key, value in fixed.items() if key.startswith(first)})
     for choose in choices:
         changes, reason = choose(dataset, config)
         # What the user set goes along: `image_mean` and `image_std` must always be as long as each other.
@@ -221,6 +222,8 @@ def _epochs(dataset: Dataset, config: Config) -> Choice:
     passes = 6_000 if images < SMALL_DATA else 120_000  # images seen in all; r50-fpn: COCO's 1x has 1.4 million
     epochs = float(np.clip(round(passes / images), 12, 100))
     every = float(max(1, round(epochs / 5)))
+    if config.train.steps or config.train.minutes:  # the user's; an epoch is then only a measure
+        return {"train.evaluate_every": every}, f"evaluated every {every:.0f} epochs of {images} images"
     reason = f"{epochs:.0f} epochs of {images} images, evaluated every {every:.0f}"
     return {"train.epochs": epochs, "train.evaluate_every": every}, reason
 

@@ -136,6 +136,14 @@ def test_coco_bad_images_are_skipped_and_counted(tmp_path):
     assert "None x None, and file is not an image" in text
 
 
+def test_boxes_that_reach_out_are_cut_and_counted(tmp_path):
+    dataset = open_dataset(coco_file(tmp_path, [{"bbox": [40, 30, 99, 99]}, {"bbox": [-0.5, 0, 50, 40.7]}]))
+    assert dataset[0].boxes.tolist() == [[40, 30, 50, 40], [0, 0, 49.5, 40]]
+    (warning,) = dataset.warnings
+    assert "cut 1 boxes that reach beyond the image, first: " in warning
+    assert "bbox [40, 30, 99, 99] in 50x40" in warning
+
+
 def test_coco_one_id_for_all_loses_no_object(tmp_path):
     annotations = [{"id": 0}, {"id": 0, "bbox": [0, 0, 5, 5]}, {"id": 0, "image_id": 2}, {"id": 0}]
     dataset = open_dataset(coco_file(tmp_path, annotations))

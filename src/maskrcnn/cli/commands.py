@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def inspect_data(given: Any) -> None:
     from maskrcnn.data.check import check_dataset
 
     dataset = _open(given)
-    print(dataset.summary())
+    print(dataset.summary(warnings=False))
     problems = check_dataset(dataset, progress=True)
     for problem in problems[: given.most]:
         print(problem)
@@ -180,7 +181,7 @@ def _checked(dataset: Dataset, given: Any) -> Dataset:
     """The data set with its safe repairs made, after saying what is in it and what is wrong with it."""
     from maskrcnn.data.repair import check_and_repair
 
-    _say(dataset.summary())
+    _say(dataset.summary(warnings=False))
     if given.check == "none":
         return dataset
     decode = given.check == "all" or (given.check == "auto" and len(dataset) <= MOST_DECODED)
@@ -188,7 +189,7 @@ def _checked(dataset: Dataset, given: Any) -> Dataset:
     for problem in problems[:TOLD]:
         _say(str(problem))
     if len(problems) > TOLD:
-        _say(f"and {len(problems) - TOLD} more: maskrcnn inspect data {dataset.name}")
+        _say(f"and {len(problems) - TOLD} more: maskrcnn inspect data {' '.join(map(shlex.quote, given.dataset))}")
     for sentence in sentences:
         _say(sentence)
     if not decode:

@@ -47,7 +47,7 @@ def check_dataset(
         workers: threads that read; None: one a core.
     """
     places = Places(dataset.table)
-    problems = [Problem("skipped by the reader", warning, severity="warning") for warning in dataset.warnings]
+    problems = [Problem("noted by the reader", warning, severity="warning") for warning in dataset.warnings]
     problems += check_columns(dataset, places, detections_per_image)
     problems += check_outlines(dataset.table, places)
     problems += check_twins(dataset, places, decode)

@@ -14,7 +14,7 @@ from typing import Any
 import hotcoco.mask as coco_mask
 import numpy as np
 
-from maskrcnn.data.formats.layout import MOST_PIXELS
+from maskrcnn.data.formats.layout import MOST_PIXELS, ROUNDING
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
@@ -23,6 +23,7 @@ from maskrcnn.structures import RLE, Mask, MaskFile, Polygons, Record, Span
 
 NO_MASK = "objects without a mask, whose box stands in for it"
 NO_BOX = "boxes of zero area or outside the image"
+REACHES_OUT = "boxes that reach beyond the image"
 WILD = "objects with wild coordinates"
 
 
@@ -125,6 +126,8 @@ def _sound(found: Object, image: Found, skipped: Skipped) -> Object | None:
     if not (x1 > x0 and y1 > y0):
         skipped.add(NO_BOX, *where, f"{box.tolist()} in {width}x{height}")
         return None
+    if found.box is not None and (np.abs(box - [x0, y0, x1, y1]) > ROUNDING).any():
+        skipped.add(REACHES_OUT, *where, f"{box.tolist()} in {width}x{height}", "cut")
     area = found.area
     if area is None or not 0 < area <= height * width:
         area = _area(found.mask, image.size) or (x1 - x0) * (y1 - y0)

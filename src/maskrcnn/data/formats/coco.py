@@ -148,7 +148,10 @@ def _agreed(parts: list[_Part]) -> list[dict]:
     first = parts[0]
     for part in parts[1:]:
         if [(c["id"], c["name"]) for c in part.categories] != [(c["id"], c["name"]) for c in first.categories]:
-            message = f"has other categories than {first.objects.file}; open the two files one by one, or merge them"
+            message = (
+                f"has other categories than {first.objects.file}; name both files, one after the other, and their "
+                "classes are joined by name"
+            )
             raise DataError(message, path=part.objects.file)
     return first.categories
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from maskrcnn.data.formats.coco_masks import OTHER_SIZE, WILD
 from maskrcnn.data.formats.coco_objects import Objects, number_of
-from maskrcnn.data.formats.layout import MOST_PIXELS
+from maskrcnn.data.formats.layout import MOST_PIXELS, ROUNDING
 from maskrcnn.table.pack import NO_MASK, POLYGONS, RLES, Columns, ends_of, spans_of, text_of
 
 UNKNOWN, LEFT_OUT = -1, -2
@@ -18,6 +18,7 @@ UNKNOWN, LEFT_OUT = -1, -2
 NO_AREA = "boxes of zero area or outside the image"
 TWICE = "annotations that are there twice"
 SAME_ID = "annotations whose id another one has"
+REACHES_OUT = "boxes that reach beyond the image"
 BOX_FOR_MASK = "objects without a mask, whose box stands in for it"
 MISFIT = "keypoints that do not fit the skeleton, as not labelled"
 
@@ -62,6 +63,8 @@ def columns_of(
     drop(~_repeated(found, keep, row, label, boxes), TWICE, lambda i: f"id {found.ids[i]}")
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(row[kept], kind="stable")]
+    beyond = (np.abs(boxes[kept] - cut[kept]) > ROUNDING).any(axis=1)
+    drop.tell(kept[beyond], REACHES_OUT, lambda i: f"bbox {_as_written(boxes[i])} in {size[i, 1]}x{size[i, 0]}", "cut")
     polygons = _polygons(found)
     if masks:
         bare = kept[kinds[kept] == NO_MASK]

@@ -78,11 +78,12 @@ class Objects:
     def _add(self, annotation: dict[str, Any]) -> None:
         get = annotation.get
         name, image, category = get("id"), get("image_id"), get("category_id")
-        if not (is_id(name) and is_id(image) and is_id(category)):
+        if not (type(name) is type(image) is type(category) is int or all(map(is_id, (name, image, category)))):
             raise Odd
         box = _given_box(get("bbox"))
         area = float(get("area") or 0)
-        keypoints = array("d", get("keypoints") or ())
+        given = get("keypoints")
+        keypoints = array("d", given) if given else ()
         kind, at, bounds = self._mask(get("segmentation"), image, name)
         if kind is None:
             return
@@ -118,12 +119,13 @@ class Objects:
         if len(whole) < len(segmentation):
             short = len(segmentation) - len(whole)
             self.skipped.add(SHORT_RINGS, self.file, image, name, f"{short} of {len(segmentation)} rings")
-        x, y = [], []
+        x, y = whole[0][0::2], whole[0][1::2]
         for ring in whole:
             self.points.extend(ring)
             self.ring_points.append(len(ring) // 2)
-            x += ring[0::2]
-            y += ring[1::2]
+            if ring is not whole[0]:
+                x += ring[0::2]
+                y += ring[1::2]
         self.rings.append(len(whole))
         return POLYGONS, len(self.rings) - 1, (min(x), min(y), max(x), max(y))
 

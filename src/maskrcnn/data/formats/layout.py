@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from os.path import isfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from maskrcnn.errors import DataError
@@ -25,6 +25,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+ROUNDING = 1.0  # pixels that a box may reach beyond its image without a word
 MOST_PIXELS = 1 << 20  # a side, or a coordinate; more is a mistake, or an attack
 
 
@@ -96,7 +97,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _bare(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).name
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _is_file(path: Path) -> bool:

@@ -32,7 +32,7 @@ class Skipped:
             where = [str(path)]
             where += [] if image is None else [f"image {image}"]
             where += [] if annotation is None else [f"annotation {annotation}"]
-            self._first[key] = f"{', '.join(where)}: {value}"
+            self._first[key] = f"{', '.join(where)}: {value:.200}"
 
     def extend(self, other: Skipped) -> None:
         """All that another one counted."""
