@@ -14,13 +14,11 @@ from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import load_mask_file
 from maskrcnn.structures import RLE, MaskFile, Polygons
 from maskrcnn.table import Table
-from maskrcnn.table.change import image_files, with_columns
+from maskrcnn.table.change import image_files, mask_places, with_boxes
 from maskrcnn.table.pack import POLYGONS, Columns
 
 EMPTY = "objects with an empty mask"
 UNREADABLE = "masks that cannot be read"
-OF_OBJECTS = ("boxes", "labels", "crowd", "areas", "annotation_ids", "keypoints")
-OF_MASKS = ("mask_kind", "mask_at")
 
 
 def boxes_from_masks(dataset: Dataset) -> Dataset:
@@ -41,21 +39,14 @@ def boxes_from_masks(dataset: Dataset) -> Dataset:
         message = f"{table.mask_counts[wrong[0]]} masks for {table.counts[wrong[0]]} objects; give each its mask"
         raise DataError(message, path=dataset.name or None, image=table.image_ids[wrong[0]])
     skipped = Skipped()
-    masks = _mask_rows(table)
+    masks = mask_places(table)[0]
     boxes = _bounds(table, masks, skipped)
     limit = table.sizes[table.image_of][:, [1, 0, 1, 0]]
     boxes = np.clip(boxes, 0, limit).astype(np.float32)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # NaN, "unreadable", fails too
     _count_empty(table, np.flatnonzero(~keep & ~np.isnan(boxes[:, 0])), skipped)
-    records = _with_boxes(table, masks, boxes, keep)
+    records = with_boxes(table, boxes, keep)
     return replace(dataset, records=records, warnings=(*dataset.warnings, *skipped.sentences()))
-
-
-def _mask_rows(table: Table) -> np.ndarray:
-    """(N,) the mask of each object, in the columns: an image has as many masks as objects."""
-    first = table.columns["masks"][table.rows]
-    before = np.cumsum(table.counts) - table.counts
-    return np.arange(table.counts.sum()) + np.repeat(first - before, table.counts)
 
 
 def _bounds(table: Table, masks: np.ndarray, skipped: Skipped) -> np.ndarray:
@@ -108,20 +99,3 @@ def _count_empty(table: Table, objects: np.ndarray, skipped: Skipped) -> None:
     for row in objects.tolist():
         value = f"box {boxes[row].tolist()} as given"
         skipped.add(EMPTY, Path(paths[images[row]]), table.image_ids[images[row]], numbers[row], value)
-
-
-def _with_boxes(table: Table, masks: np.ndarray, boxes: np.ndarray, keep: np.ndarray) -> Table:
-    """The table with these boxes, (N, 4), without the objects and masks that are not to be kept, (N,)."""
-    columns, objects = table.columns, table.objects
-    all_boxes = np.array(columns["boxes"])
-    all_boxes[objects] = boxes
-    if keep.all():
-        return with_columns(table, boxes=all_boxes)
-    kept_objects = np.ones(len(all_boxes), bool)
-    kept_masks = np.ones(len(columns["mask_kind"]), bool)
-    kept_objects[objects], kept_masks[masks] = keep, keep
-    changed = {"boxes": all_boxes}
-    for names, ends, kept in ((OF_OBJECTS, "objects", kept_objects), (OF_MASKS, "masks", kept_masks)):
-        changed |= {name: changed.get(name, columns[name])[kept] for name in names}
-        changed[ends] = np.concatenate([[0], np.cumsum(kept)])[columns[ends]]
-    return with_columns(table, **changed)

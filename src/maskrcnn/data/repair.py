@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from maskrcnn.data.check import MANY, Problem, Progress, check_dataset
-from maskrcnn.data.check.outlines import masks_of
 from maskrcnn.data.check.problem import CUT_BOX, DROP_IMAGE, DROP_OBJECT, RENUMBER, TURN
 from maskrcnn.data.turn import orientation_of, turn_record
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record
 from maskrcnn.table import Table
-from maskrcnn.table.change import concat, with_columns
+from maskrcnn.table.change import concat, with_boxes, with_columns
 
 TOLD = {
     DROP_IMAGE: ("left out {} image", "left out {} images"),
@@ -25,9 +24,6 @@ TOLD = {
     RENUMBER: ("gave {} image a new id", "gave {} images a new id"),
 }
 """How each repair is told of one and of many; what comes first makes the later ones on the same thing needless."""
-
-OF_OBJECTS = ("boxes", "labels", "crowd", "areas", "annotation_ids", "keypoints")
-OF_MASKS = ("mask_kind", "mask_at")
 
 
 def check_and_repair(
@@ -128,24 +124,7 @@ def _with_objects(table: Table, chosen: Sequence[Problem]) -> Table:
     boxes[cut] = np.clip(boxes[cut], 0, table.sizes[table.image_of[cut]][:, [1, 0, 1, 0]])
     keep = np.ones(len(boxes), bool)
     keep[number[DROP_OBJECT]] = False
-    return _changed(table, boxes, keep)
-
-
-def _changed(table: Table, boxes: np.ndarray, keep: np.ndarray) -> Table:
-    """The table with these boxes, (N, 4), and of its objects and their masks only those to keep, (N,)."""
-    columns, objects = table.columns, table.objects
-    all_boxes = np.array(columns["boxes"])
-    all_boxes[objects] = boxes
-    if keep.all():
-        return with_columns(table, boxes=all_boxes)
-    masks, paired = masks_of(table)
-    kept_objects, kept_masks = np.ones(len(all_boxes), bool), np.ones(len(columns["mask_kind"]), bool)
-    kept_objects[objects], kept_masks[masks] = keep, keep[paired]
-    changed = {"boxes": all_boxes}
-    for names, ends, kept in ((OF_OBJECTS, "objects", kept_objects), (OF_MASKS, "masks", kept_masks)):
-        changed |= {name: changed.get(name, columns[name])[kept] for name in names}
-        changed[ends] = np.concatenate([[0], np.cumsum(kept)])[columns[ends]]
-    return with_columns(table, **changed)
+    return with_boxes(table, boxes, keep)
 
 
 def _renumbered(table: Table, rows: np.ndarray) -> Table:

@@ -11,6 +11,9 @@ from maskrcnn.table.pack import Columns
 
 ENDS = ("objects", "masks", "polygon_rings", "ring_points", "rle_ends", "paths_ends", "file_paths_ends")
 """Columns that say where each piece ends; one longer than what they count."""
+OF_OBJECTS = ("boxes", "labels", "crowd", "areas", "annotation_ids", "keypoints")
+OF_MASKS = ("mask_kind", "mask_at")
+"""Columns with a row for each object, and for each mask."""
 KINDS = ("polygon_rings", "rle_ends", "file_value")
 """The columns that `mask_at` points into, for each kind of mask."""
 
@@ -57,6 +60,32 @@ def _mask_places(all_columns: Sequence[Columns]) -> list[np.ndarray]:
 def with_columns(table: Table, **columns: np.ndarray) -> Table:
     """The same rows with other columns, each as long as those they replace."""
     return Table({**table.columns, **columns}, table.rows, table.makers)
+
+
+def mask_places(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """(masks, objects), (M,) each: where in the columns the mask of an object lies, and which object of the table that
+    is. Objects are left out where an image has not as many masks as objects."""
+    objects = np.flatnonzero((table.counts == table.mask_counts)[table.image_of])
+    first = table.columns["masks"][table.rows]
+    before = np.cumsum(table.counts) - table.counts
+    return (np.arange(table.counts.sum()) + np.repeat(first - before, table.counts))[objects], objects
+
+
+def with_boxes(table: Table, boxes: np.ndarray, keep: np.ndarray) -> Table:
+    """The table with these boxes, (N, 4), and of its objects and their masks only those to keep, (N,)."""
+    columns, objects = table.columns, table.objects
+    all_boxes = np.array(columns["boxes"])
+    all_boxes[objects] = boxes
+    if keep.all():
+        return with_columns(table, boxes=all_boxes)
+    masks, paired = mask_places(table)
+    kept_objects, kept_masks = np.ones(len(all_boxes), bool), np.ones(len(columns["mask_kind"]), bool)
+    kept_objects[objects], kept_masks[masks] = keep, keep[paired]
+    changed = {"boxes": all_boxes}
+    for names, ends, kept in ((OF_OBJECTS, "objects", kept_objects), (OF_MASKS, "masks", kept_masks)):
+        changed |= {name: changed.get(name, columns[name])[kept] for name in names}
+        changed[ends] = np.concatenate([[0], np.cumsum(kept)])[columns[ends]]
+    return with_columns(table, **changed)
 
 
 def with_splits(table: Table, splits: Sequence[str]) -> Table:

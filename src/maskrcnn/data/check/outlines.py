@@ -12,6 +12,7 @@ import numpy as np
 
 from maskrcnn.data.check.problem import DROP_OBJECT, Places, Problem
 from maskrcnn.table import Table
+from maskrcnn.table.change import mask_places
 from maskrcnn.table.pack import POLYGONS
 
 MOST_POINTS = 2000  # of a ring that is tested for crossing: the test compares all pairs of sides
@@ -85,18 +86,9 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- from the columns
 
 
-def masks_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """(masks, objects), (M,) each: where in the columns the mask of an object lies, and which object of the table that
-    is. Objects are left out where an image has not as many masks as objects."""
-    objects = np.flatnonzero((table.counts == table.mask_counts)[table.image_of])
-    first = table.columns["masks"][table.rows]
-    before = np.cumsum(table.counts) - table.counts
-    return (np.arange(table.counts.sum()) + np.repeat(first - before, table.counts))[objects], objects
-
-
 def _pieces(table: Table) -> Iterator[_Outlines]:
     columns = table.columns
-    masks, objects = masks_of(table)
+    masks, objects = mask_places(table)
     is_polygon = columns["mask_kind"][masks] == POLYGONS
     objects, at = objects[is_polygon], columns["mask_at"][masks[is_polygon]]
     first, stop = (columns["ring_points"][columns["polygon_rings"][at + step]] for step in (0, 1))
