@@ -31,7 +31,7 @@ def picture(path: Path, height: int = 40, width: int = 50) -> Path:
 def palette_png(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels.astype(np.uint8), "L")
-    image.putpalette(np.arange(768) % 256)
+    image.putpalette((np.arange(768) % 256).tolist())
     image.save(path)
 
 
