@@ -7,8 +7,6 @@ import gc
 import json
 import platform
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import torchvision
 from rich.console import Console
 from rich.table import Table
 
-Job = Callable[[], Any]
+from maskrcnn.benchmark.timing import Job, cpu_model, timed
 
 
 @dataclass(frozen=True)
@@ -55,24 +53,6 @@ def compare(group: str, name: str, ours: Job, theirs: Job, *, repeat: int, devic
     return Row(group, name, statistics.median(a), statistics.median(b), max(a) - min(a), max(b) - min(b), repeat)
 
 
-def timed(job: Job, device: torch.device) -> float:
-    """Seconds of one call; on a GPU from an idle device to an idle device, so that work still queued counts."""
-    synchronize(device)
-    start = time.perf_counter()
-    result = job()
-    synchronize(device)
-    seconds = time.perf_counter() - start
-    del result  # freeing memory is not part of the call
-    return seconds
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def machine(device: torch.device) -> dict[str, Any]:
     """What the numbers were measured on."""
     return {
@@ -84,15 +64,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def cpu_model() -> str:
-    """From /proc/cpuinfo where there is one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def show(rows: list[Row], about: dict[str, Any]) -> None:

@@ -101,6 +101,16 @@ def test_help_answers_at_once() -> None:
     assert time.monotonic() - began < 5  # 0.2 s on an idle machine; torch alone would take that long on a busy one
 
 
+def test_the_overview_lists_every_command_without_loading_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import sys; from maskrcnn.cli.arguments import make_parser; make_parser(['-h']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"jsonargparse", "torch", "yaml", "rich"} & set(loaded)
+    with pytest.raises(SystemExit):
+        run("--help")
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert {name.split()[0] for name in cli.COMMANDS} <= set(listed)
+
+
 def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("train", "--help")
@@ -111,7 +121,10 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "a command is missing: demo, train, evaluate, predict, inspect, convert, doctor, presets, config; "),
+        (
+            "",
+            "a command is missing: demo, train, evaluate, predict, export, benchmark, inspect, convert, doctor, ",
+        ),
         ("trian D", "unknown command 'trian', did you mean 'train'?; commands: demo, train"),
         ("train", "missing: DATA; `maskrcnn COMMAND --help` explains it"),
         ("predict M", "missing: SOURCE, --out; "),
@@ -130,9 +143,16 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
             "predict M S --out O --save ovrlay",
             "cannot save 'ovrlay', did you mean 'overlay'?; kinds: overlay,json,masks",
         ),
+        ("export M m.onnx --size 800", "--size '800' must be HEIGHTxWIDTH in pixels, such as 800x1344"),
+        ("export M m.onnx --batch many", "--batch 'many' must be a number or any"),
+        ("export M m.tflite", "m.tflite: unknown ending .tflite; use .onnx, .xml (OpenVINO) or .pt2 (PyTorch)"),
         ("predict M S --out O --score-threshold 50", "--score-threshold 50.0 must lie between 0 and 1"),
         ("predict M S --out O --score-threshold x", "--score-threshold: expected float, got 'x'"),
         ("predict M S --out O --batch-size 0", "--batch-size 0 must be at least 1"),
+        ("benchmark infr", "unknown part 'infr', did you mean 'infer'?; parts: infer, train, data, eval, export"),
+        ("benchmark --btach 2", "unknown option --btach, did you mean '--batch'?"),
+        ("benchmark --repeat many", "--repeat: expected int, got 'many'"),
+        ("benchmark --compare no.json", "no.json: cannot be read: No such file or directory; give a file that --json"),
         ("config --preset smal", "unknown preset 'smal', did you mean 'small'?"),
     ],
 )
@@ -300,6 +320,28 @@ def test_predict_offers_what_can_be_saved() -> None:
     from maskrcnn.predict.results import KINDS
 
     assert cli.commands.SAVES == KINDS
+
+
+def test_export_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    def export(*arguments: Any, **keywords: Any) -> list[str]:
+        seen.append((arguments, keywords))
+        return ["m-64x96.onnx: fine", "m-96x64.onnx: fine"]
+
+    monkeypatch.setitem(sys.modules, "maskrcnn.exporting.export", SimpleNamespace(export=export))
+    assert run("export", "runs/x", "m.onnx", "--size", "64x96", "96x64", "--batch", "any", "--opset", "20") == 0
+    assert capsys.readouterr().out == "m-64x96.onnx: fine\nm-96x64.onnx: fine\n"
+    (((model, file), keywords),) = seen
+    assert (model, file) == ("runs/x", "m.onnx")
+    assert keywords == {
+        "precision": "float32",
+        "size": [(64, 96), (96, 64)],
+        "batch": None,
+        "opset": 20,
+        "calibrate": None,
+        "compiled": False,
+    }
 
 
 def test_inspect_data_lists_problems(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,8 @@ _HOME = {
     "build_model": "maskrcnn.model.build",
     "check_dataset": "maskrcnn.data.check",
     "evaluate": "maskrcnn.evaluation.evaluate",
+    "export": "maskrcnn.exporting.export",
+    "keep_memory": "maskrcnn.memory",
     "load_weights": "maskrcnn.weights.load",
     "open_dataset": "maskrcnn.data.open",
     "preset": "maskrcnn.presets",

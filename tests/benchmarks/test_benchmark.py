@@ -17,13 +17,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_every_part_runs(tmp_path):
-    small = ("--photo", "240", "320", "--sizes", "256", "400", "--train-side", "128")
+    small = ("--photo", "240", "320", "--sizes", "256", "400", "--train-side", "128", "--evaluate-images", "20")
     done = run("all", *small, "--json", str(tmp_path / "out.json"))
     assert done.returncode == 0, done.stderr
     saved = json.loads((tmp_path / "out.json").read_text())
     assert {"cpu", "threads", "torch", "device", "date"} <= set(saved["machine"])
     groups = [row["group"].split(" ")[0] for row in saved["rows"]]
-    assert groups == ["inference"] * 2 + ["part"] * 11 + ["training"] + ["100"] * 2 + ["evaluation"]
+    assert groups == ["inference"] * 2 + ["part"] * 11 + ["training"] + ["RoIAlign"] * 8 + ["100"] * 2 + ["evaluation"]
     assert all(row["ours_ms"] > 0 and row["theirs_ms"] > 0 for row in saved["rows"])
 
 

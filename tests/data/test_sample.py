@@ -17,6 +17,7 @@ from maskrcnn.data.sample import (
     load_image,
     load_record,
     pad_to,
+    padded_size,
     resize_image,
     resized_size,
     to_display,
@@ -341,3 +342,10 @@ def test_display_stretches_what_is_deeper():
     assert shown[50, 10, 0] == pytest.approx(128, abs=3)
     two = to_display(image[:, :, :2])  # the first as grey
     assert (two == shown[:, :, :1]).all()
+
+
+def test_padded_size() -> None:
+    data = DataConfig(min_size=64, max_size=100, pad_multiple=32)
+    assert padded_size(64, 97, data) == (64, 128)
+    square = DataConfig(resize="square", min_size=64, max_size=100)
+    assert padded_size(64, 97, square) == (128, 128)

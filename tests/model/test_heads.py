@@ -8,8 +8,9 @@ from torchvision.ops import roi_align
 
 from maskrcnn.model.anchors import Anchors, cell_anchors
 from maskrcnn.model.losses import mask_bce, mask_dice, masked_sum, smooth_l1
-from maskrcnn.model.mask_head import resample
+from maskrcnn.model.mask_head import resample, upsampled_logits
 from maskrcnn.model.rpn import RPNTargets
+from maskrcnn.ops.matching import gather
 from maskrcnn.structures import LossPart, Proposals, empty_targets
 from tests.model.tiny import batch, tiny_model, truth
 
@@ -68,6 +69,28 @@ def test_proposals_of_a_batch_compete_when_asked():
     assert found[1].valid.sum() == 60
     best = found[0].scores.flatten().sort(descending=True).values[:60]
     torch.testing.assert_close(found[1].scores[found[1].valid].sort(descending=True).values, best)
+
+
+@pytest.mark.parametrize("convolutions", [1, 2])
+def test_rpn_at_some_anchors_equals_all_anchors_there(convolutions):
+    model = tiny_model(**{"model.rpn.convolutions": convolutions})
+    images, sizes = batch(2)
+    features = [f.detach().requires_grad_() for f in model.features(images, sizes)]
+    anchors = [3 * f.shape[2] * f.shape[3] for f in features]
+    total = sum(anchors)
+    # Every level and its corners, some anchors twice.
+    ends = torch.tensor(anchors).cumsum(0)
+    indices = torch.cat([torch.arange(total - 60, total), ends - 1, ends % total, torch.arange(0, total, 7)])
+    indices = torch.stack([indices, indices.flip(0)])
+    inputs = [*features, *model.rpn.parameters()]
+    results = []
+    for found in (model.rpn.at(features, indices), [torch.cat(part, 1) for part in model.rpn(features)]):
+        logits, deltas = (part if part.shape[1] == indices.shape[1] else gather(part, indices) for part in found)
+        loss = logits.square().sum() + deltas.sin().sum()
+        results.append([logits, deltas, *torch.autograd.grad(loss, inputs)])
+    for some, everything in zip(*results, strict=True):
+        scale = float(everything.detach().abs().max()) + 1e-6
+        torch.testing.assert_close(some / scale, everything / scale, atol=1e-5, rtol=0)
 
 
 def test_rpn_samples_half_positive_at_most_and_all_objects_get_one():
@@ -135,6 +158,17 @@ def test_resample_of_a_box_onto_itself_averages_the_crop():
     box = torch.tensor([[10.0, 20.0, 45.0, 70.0]])
     mean = torch.nn.functional.avg_pool2d(crop[None], 4)[0]
     torch.testing.assert_close(resample(crop, box, box, 28), mean, atol=1e-5, rtol=0)
+
+
+def test_mask_logits_of_the_last_deconvolution_equal_the_plain_layers():
+    deconvolution = torch.nn.ConvTranspose2d(6, 5, 2, stride=2)
+    x, weight = torch.randn(4, 6, 3, 3, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    inputs = [x, weight, *deconvolution.parameters()]
+    ours = upsampled_logits(x, deconvolution, weight)
+    plain = torch.einsum("rchw,rc->rhw", deconvolution(x).relu(), weight)
+    torch.testing.assert_close(ours, plain)
+    for a, b in zip(*(torch.autograd.grad(y.square().sum(), inputs) for y in (ours, plain)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def test_mask_loss_without_foreground_is_a_connected_zero():

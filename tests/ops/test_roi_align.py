@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from maskrcnn.ops.roi_align import assign_levels, gather_rows, multilevel_roi_align
+from maskrcnn.ops import roi_align as rooms
+from maskrcnn.ops.roi_align import assign_levels, gather_levels, gather_rows, multilevel_roi_align, scatter_rows
 
 
 @pytest.fixture
@@ -67,3 +68,52 @@ def test_levels_by_hand():
 def test_gather_rows_is_a_sound_operator():
     rows = torch.randn(10, 3, requires_grad=True)
     torch.library.opcheck(gather_rows, (rows, torch.randint(0, 10, (5, 4)), torch.rand(5, 4)))
+
+
+@pytest.fixture
+def tables() -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Three levels, the second without a RoI; 5 RoIs of 2 cells, each cell the sum of 4 rows."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(v, 3, generator=generator, dtype=torch.float64).requires_grad_() for v in (10, 6, 4)]
+    indices = torch.randint(0, 4, (10, 4), generator=generator, dtype=torch.int32)
+    weights = torch.rand(10, 4, generator=generator, dtype=torch.float64)
+    return rows, indices, weights, torch.tensor([0, 0, 0, 2, 2]), torch.tensor([1, 2, 4, 0, 3])
+
+
+def test_gather_levels_equals_one_table_of_all(tables):
+    rows, indices, weights, levels, places = tables
+    first = torch.tensor([0, 10, 16])[levels].repeat_interleave(2)
+    expected = gather_rows(torch.cat(rows), indices + first[:, None], weights)
+    pooled = gather_levels(rows, indices, weights, levels, places)
+    torch.testing.assert_close(pooled.view(5, 2, 3)[places].view(10, 3), expected)
+    grad = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    theirs = scatter_rows(grad[places].view(10, 3), indices + first[:, None], weights, 20).split([10, 6, 4])
+    grad = grad.view(10, 3)
+    for ours, other in zip(torch.autograd.grad(pooled, rows, grad), theirs, strict=True):
+        torch.testing.assert_close(ours, other)
+
+
+def test_gather_levels_is_a_sound_operator(tables):
+    rows, *others = tables
+    torch.library.opcheck(gather_levels, tables)
+    one_level = torch.zeros(5, dtype=torch.int64), torch.arange(5)
+    torch.library.opcheck(gather_levels, (rows, *others[:2], *one_level))
+    assert torch.autograd.gradcheck(lambda *rows: gather_levels(rows, *others), rows)
+
+
+def test_few_rois_at_a_time_and_in_any_order_give_the_same(pyramid, rois, monkeypatch):
+    boxes, image_index = rois
+    how = {"resolution": 7, "sampling_ratio": 2, "aligned": False}
+    expected = multilevel_roi_align(pyramid, boxes, image_index, **how)
+    monkeypatch.setattr(rooms, "_BAGS_AT_ONCE", 100)
+    mixed = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(multilevel_roi_align(pyramid, boxes[mixed], image_index[mixed], **how), expected[mixed])
+
+
+def test_half_precision_features(pyramid, rois):
+    how = {"resolution": 7, "sampling_ratio": 2, "aligned": True}
+    halves = [feature.detach().bfloat16().requires_grad_() for feature in pyramid]
+    pooled = multilevel_roi_align(halves, *rois, **how)
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), multilevel_roi_align(pyramid, *rois, **how), atol=0.05, rtol=0.05)
+    assert all(grad.dtype == torch.bfloat16 for grad in torch.autograd.grad(pooled.sum(), halves))

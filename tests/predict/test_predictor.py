@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.errors import ConfigError, DataError, WeightsError
 from maskrcnn.instances import Instances
-from maskrcnn.predict.predictor import Predictor, choose_precision, padded_size, prepare_ahead
+from maskrcnn.predict.predictor import Predictor, choose_precision, prepare_ahead
 from maskrcnn.structures import Detections
 from tests.model.tiny import tiny_model
 
@@ -94,13 +94,6 @@ def test_nothing_in_nothing_out() -> None:
     predictor = Predictor(Fake(), "cpu")  # type: ignore[arg-type]
     assert predictor.batch([]) == []
     assert list(predictor.stream([])) == []
-
-
-def test_padded_size() -> None:
-    data = DataConfig(min_size=64, max_size=100, pad_multiple=32)
-    assert padded_size(64, 97, data) == (64, 128)
-    square = DataConfig(resize="square", min_size=64, max_size=100)
-    assert padded_size(64, 97, square) == (128, 128)
 
 
 @pytest.mark.parametrize("data", [{}, {"interpolation": "bilinear"}, {"resize": "square"}])
@@ -203,6 +196,8 @@ def test_messages(tmp_path: Path) -> None:
         Predictor(Fake(), "cuda:99")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="precision: 'fp8' is not one of auto, float32, bf16"):
         choose_precision("fp8", torch.device("cpu"))
+    with pytest.raises(ConfigError, match="precision: fp16 is for CUDA, not for cpu; use float32 or bf16"):
+        choose_precision("fp16", torch.device("cpu"))
     with pytest.raises(WeightsError, match="no such file or folder"):
         Predictor.load(tmp_path / "runs")
 

@@ -161,7 +161,7 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
     rpn_targets = RPNTargets(
         indices, is_positive, torch.ones_like(is_positive), encode(goal, anchors[0][indices], BOX_WEIGHTS)
     )
-    parts = ours.rpn.loss(logits, deltas, rpn_targets)
+    parts = ours.rpn.loss(*ours.rpn.at(features, indices), rpn_targets)
     torch.manual_seed(0)
     regression = [theirs.rpn.box_coder.encode(matched, anchors)][0]
     score_loss, box_loss = theirs.rpn.compute_loss(logits.reshape(-1, 1), deltas.reshape(-1, 4), labels, regression)

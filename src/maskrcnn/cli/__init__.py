@@ -15,6 +15,10 @@ from typing import Any
 from maskrcnn.cli.arguments import make_parser
 from maskrcnn.cli.commands import COMMANDS
 from maskrcnn.errors import MaskRCNNError
+from maskrcnn.memory import keep_memory
+
+HEAVY = ("demo", "train", "evaluate", "predict", "export", "benchmark")
+"""Commands that run the network."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    namespace = make_parser().parse_args(arguments)
+    namespace = make_parser(arguments).parse_args(arguments)
     command = namespace.command
     given = namespace[command]
     if command in ("inspect", "convert"):
         command, given = f"{command} {given.what}", given[given.what]
+    if command in HEAVY:
+        keep_memory()
     COMMANDS[command](given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from maskrcnn import __version__, options
@@ -12,7 +13,11 @@ from maskrcnn.errors import ConfigError
 from maskrcnn.presets import PRESETS
 
 
-def make_parser() -> Any:
+def make_parser(arguments: Sequence[str]) -> Any:
+    """The parser for these arguments. Only the command that they name gets its options, which are hundreds."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        return _overview()
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
     from jsonargparse import ArgumentParser
 
     parsers: list[ArgumentParser] = []
@@ -28,15 +33,54 @@ def make_parser() -> Any:
             known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
             raise ConfigError(_sentence(message, known)) from ex
 
-    top = Parser(prog="maskrcnn", description="Mask R-CNN: train, measure, look inside, predict.", epilog=EPILOG)
+    top = Parser(**TOP)
     top.add_argument("--version", action="version", version=f"maskrcnn {__version__}")
     commands = top.add_subcommands(dest="command", required=True)
 
     def command(name: str, help: str, group: Any = commands, usage: str | None = None) -> Any:
         parser = Parser(description=f"{help[0].upper()}{help[1:]}.", usage=usage)
         group.add_subcommand(name, parser, help=help)
-        return parser
+        return _Unasked() if group is commands and name != wanted else parser
 
+    _declare(command)
+    return top
+
+
+def _overview() -> Any:
+    """What `maskrcnn --help` needs, without jsonargparse, whose import takes longer than all the rest."""
+    lines: list[str] = []
+
+    def command(name: str, help: str, group: Any = None, usage: str | None = None) -> Any:
+        if group is None:
+            lines.append(f"  {name:11}{help}")
+        return _Unasked()
+
+    _declare(command)
+    epilog = "\n".join(["commands:", *lines, "", TOP["epilog"]])
+    kind = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(**TOP | {"epilog": epilog}, usage="maskrcnn COMMAND ...", formatter_class=kind)
+    top.add_argument("--version", action="version", help="print the version")
+    return top
+
+
+class _Unasked:
+    """Stands for the parser of a command that is not asked for: takes options, and forgets them."""
+
+    def add_argument(self, *names: str, **keywords: Any) -> None:
+        pass
+
+    def add_argument_group(self, *titles: str) -> _Unasked:
+        return self
+
+    def add_subcommands(self, **keywords: Any) -> _Unasked:
+        return self
+
+    def add_subcommand(self, *subcommand: Any, **keywords: Any) -> None:
+        pass
+
+
+def _declare(command: Any) -> None:
+    """Every command and its options. `command(name, help, group, usage)` makes a parser."""
     device = {"type": str, "default": "auto", "help": "auto, cuda, cuda:1, mps or cpu"}
     formats = {"type": str, "default": "auto", "help": "name of the data format; auto looks at the files"}
     file = {"type": str, "metavar": "FILE", "help": "YAML or JSON with config fields, as `maskrcnn config` prints"}
@@ -80,6 +124,35 @@ def make_parser() -> Any:
     p.add_argument("--batch-size", type=int, default=1, help="images at a time")
     p.add_argument("--device", **device)
 
+    p = command("export", "write a model for other runtimes and check what was written", usage=EXPORT)
+    p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
+    p.add_argument("file", type=str, metavar="FILE", help="to write: .onnx, .xml (OpenVINO) or .pt2 (PyTorch)")
+    p.add_argument("--precision", type=str, default="float32", help="float32; for .xml also float16 and int8")
+    p.add_argument("--calibrate", **optional, metavar="DATA", help="typical images for int8: a data set or a folder")
+    p.add_argument("--size", type=str, nargs="+", metavar="HxW", help="of the network's input; without: all sizes")
+    p.add_argument("--batch", type=str, default="1", help="images at a time, or any")
+    p.add_argument("--opset", type=int | None, default=None, help="of an .onnx file")
+    p.add_argument("--compiled", action="store_true", help="a .pt2 with machine code for this kind of processor")
+
+    several: dict[str, Any] = {"type": str, "nargs": "+"}
+    number: dict[str, Any] = {"type": int | None, "default": None}
+    p = command("benchmark", "measure how fast a model trains and predicts on this machine", usage=BENCHMARK)
+    p.add_argument("parts", type=str, nargs="*", metavar="PART", help="infer, train, data, eval, export")
+    p.add_argument("--model", **several, help="run, checkpoint, weight file; for the part export also exported files")
+    p.add_argument("--preset", **optional, metavar="NAME", help="instead of a model, with random weights; r50-fpn")
+    p.add_argument("--data", **several, help="for the parts data and eval")
+    p.add_argument("--format", **formats)
+    p.add_argument("--device", **device)
+    p.add_argument("--precision", type=str, default="auto", help="auto, float32, bf16 or fp16")
+    p.add_argument("--batch", **optional, metavar="N,N", help="images at a time, such as 1,2,8")
+    p.add_argument("--size", **optional, metavar="HxW,HxW", help="of the network's input, such as 320x448,800x1344")
+    p.add_argument("--repeat", **number, metavar="N", help="runs of each; without: as many as fit into seconds")
+    p.add_argument("--threads", **number, metavar="N", help="of PyTorch")
+    p.add_argument("--scaling", action="store_true", help="how time grows with proposals, detections, classes, area")
+    p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
+    p.add_argument("--compare", **optional, metavar="EARLIER.json", help="put the numbers next to earlier ones")
+    p.add_argument("--trust", action="store_true", help="run an exported .pt2 that holds machine code")
+
     p = command("inspect", "look inside data")
     inside = p.add_subcommands(dest="what", required=True)
     p = command("data", "say what is in a data set and what is wrong with it", inside)
@@ -111,12 +184,17 @@ def make_parser() -> Any:
     p.add_argument("--preset", type=str, default="r50-fpn", help=", ".join(PRESETS))
     p.add_argument("--config", default=None, **file | {"type": str | None})
     options.add_options(p)
-    return top
 
 
+TOP: dict[str, Any] = {
+    "prog": "maskrcnn",
+    "description": "Mask R-CNN: train, measure, look inside, predict.",
+    "epilog": "Every command takes --help, and --traceback to show where an error came from.",
+}
+BENCHMARK = "maskrcnn benchmark [PART ...] [options]"
+EXPORT = "maskrcnn export MODEL FILE [options]"
 CHECK = "all reads every file first, annotations none; auto: all up to 20,000 images; none checks nothing"
 DATA = "folder, annotation file or shards; several are joined, their classes by name"
-EPILOG = "Every command takes --help, and --traceback to show where an error came from."
 
 
 class _Help(argparse.HelpFormatter):
@@ -144,6 +222,9 @@ def _sentence(message: str, known: set[str]) -> str:
         choices = names if found[1] == "command" else tuple(found[2].split(","))  # argparse cuts long lists
         return f"a command is missing: {', '.join(choices)}; `maskrcnn COMMAND --help` explains it"
     if found := re.match(r'Parser key "(\S+)": Expected a <class \'(\w+)\'>\. Got value: (.*)', message):
+        return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
+    union = r'Parser key "(\S+)": Does not validate against any of the Union .*?<class \'(\w+)\'>.* Given value: (.*)'
+    if found := re.match(union, message):
         return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
     if found := re.match(r"the following arguments are required: (.*)", message):
         missing = [name.rpartition(".")[2] for name in found[1].split(", ")]

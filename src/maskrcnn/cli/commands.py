@@ -68,6 +68,71 @@ def predict(given: Any) -> None:
     print(save_results(stream, Path(given.out), kinds))
 
 
+def export(given: Any) -> None:
+    from maskrcnn.exporting.export import export as write
+
+    sizes = [_pair(text) for text in given.size or []]
+    batch = None if given.batch == "any" else _number("--batch", given.batch)
+    files = write(
+        given.model,
+        given.file,
+        precision=given.precision,
+        size=sizes or None,
+        batch=batch,
+        opset=given.opset,
+        calibrate=given.calibrate,
+        compiled=given.compiled,
+    )
+    print("\n".join(map(str, files)))
+
+
+def _pair(text: str) -> tuple[int, int]:
+    """ "800x1344" -> (800, 1344)."""
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal()):
+        raise ConfigError(f"--size {text!r} must be HEIGHTxWIDTH in pixels, such as 800x1344")
+    return int(height), int(width)
+
+
+def _number(option: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"{option} {text!r} must be a number or any")
+    return int(text)
+
+
+def benchmark(given: Any) -> None:
+    from maskrcnn.benchmark.report import check_writable, compare, read_report, write_report
+    from maskrcnn.benchmark.settings import make_settings
+
+    settings = make_settings(
+        given.parts,
+        models=given.model or [],
+        preset_name=given.preset,
+        data=given.data or [],
+        format=given.format,
+        device=given.device,
+        precision=given.precision,
+        batch=given.batch,
+        size=given.size,
+        repeat=given.repeat,
+        threads=given.threads,
+        scaling=given.scaling,
+        trust=given.trust,
+    )
+    earlier = read_report(given.compare) if given.compare else None
+    if given.json:
+        check_writable(given.json)
+    from maskrcnn.benchmark.run import run
+    from maskrcnn.benchmark.show import show, show_comparison
+
+    report = run(settings)
+    show(report)
+    if given.json:
+        write_report(report, given.json)
+    if earlier:
+        show_comparison(compare(report, earlier), given.compare)
+
+
 def inspect_data(given: Any) -> None:
     from maskrcnn.data.check import check_dataset
 
@@ -128,6 +193,8 @@ COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
+    "benchmark": benchmark,
     "inspect data": inspect_data,
     "convert data": convert_data,
     "doctor": doctor,

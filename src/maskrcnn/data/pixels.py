@@ -128,6 +128,8 @@ def _adjust_contrast(image: Tensor, factor: float) -> Tensor:
 
 def finish(image: Tensor, data: DataConfig, key: int) -> Tensor:
     """(C, h, w) content -> the same with blur, noise, JPEG artefacts and cutout, as `key` decides. Labels stay."""
+    if not (data.blur or data.noise or data.jpeg or data.cutout):
+        return image
     chances = chances_of(key)
     if chances["blur"] < data.blur:
         image = _blurred(image, 0.1 + 1.9 * chances["blur_sigma"])

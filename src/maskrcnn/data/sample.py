@@ -50,6 +50,7 @@ __all__ = [
     "opened",
     "orientation",
     "pad_to",
+    "padded_size",
     "record_values",
     "resize_image",
     "resized_size",
@@ -209,6 +210,14 @@ def resized_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
         scale = min(data.min_size / min(height, width), data.max_size / max(height, width))
     bias = 0.5 if data.size_rounding == "nearest" else 0.0
     return max(1, int(height * scale + bias)), max(1, int(width * scale + bias))
+
+
+def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
+    """(H, W) of the input tensor for a content of (height, width): whole multiples, or the common square."""
+    multiple = data.pad_multiple
+    if data.resize == "square":
+        height = width = data.max_size
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def resize_image(image: Tensor, size: tuple[int, int], interpolation: Literal["antialias", "bilinear"]) -> Tensor:

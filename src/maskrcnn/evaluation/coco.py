@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import hotcoco.mask as coco_mask
 import numpy as np
 from hotcoco import COCO, COCOeval
 
@@ -174,33 +175,44 @@ def measure(
         max_detections: most detections an image; beyond 100, `ap_all` and `ar_all` are measured there as well.
     """
     image_ids = truth.image_ids if image_ids is None else image_ids
-    box, box_classes = _score(truth, results, "bbox", image_ids, max_detections)
+    masks = masks and truth.has_masks
+    rles = [result["segmentation"] for result in results] if masks else None
+    found = truth.coco.load_res(_columns(results), segmentation=rles)
+    box, box_classes = _score(truth, found, "bbox", image_ids, max_detections)
     per_class = {name: {"box": ap} for name, ap in box_classes.items()}
     mask = None
-    if masks and truth.has_masks:
-        mask, mask_classes = _score(truth, results, "segm", image_ids, max_detections)
+    if rles is not None:
+        if rles:  # small, medium and large by the area of the mask, not of the box
+            found.update_anns(ids=np.arange(1, len(rles) + 1), area=coco_mask.area(rles))
+        mask, mask_classes = _score(truth, found, "segm", image_ids, max_detections)
         for name, ap in mask_classes.items():
             per_class[name]["mask"] = ap
     return Metrics(box, mask, per_class, {}, len(image_ids), truth.objects(image_ids), max_detections)
 
 
+def _columns(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """(N, 7) float64: image, x, y, width, height, score, category. Half the time of hotcoco's reading of dicts."""
+    table = np.empty((len(results), 7))
+    if len(results):
+        table[:, 1:5] = [result["bbox"] for result in results]
+    for column, name in ((0, "image_id"), (5, "score"), (6, "category_id")):
+        table[:, column] = [result[name] for result in results]
+    return table
+
+
 def _score(
-    truth: GroundTruth, results: Sequence[Mapping[str, Any]], kind: str, image_ids: Sequence[int], max_detections: int
+    truth: GroundTruth, found: COCO, kind: str, image_ids: Sequence[int], max_detections: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The numbers, and AP by class name. `kind` is "bbox" or "segm"."""
     if not image_ids:  # an empty list means "all" to hotcoco
         return dict.fromkeys(NUMBERS, -1.0), dict.fromkeys(truth.classes.values(), -1.0)
-    # Only the one geometry: given both, COCO would sort masks into small, medium and large by the area of their box.
-    geometry = "bbox" if kind == "bbox" else "segmentation"
-    names = ("image_id", "category_id", "score", geometry)
-    evaluation = COCOeval(truth.coco, truth.coco.load_res([{name: r[name] for name in names} for r in results]), kind)
+    evaluation = COCOeval(truth.coco, found, kind)
     evaluation.params.img_ids = sorted(image_ids)
     evaluation.params.max_dets = [1, 10, 100] + ([max_detections] if max_detections > 100 else [])
     evaluation.evaluate()
     evaluation.accumulate()
     # precision (T, R, K, A, M), recall (T, K, A, M): IoU threshold, recall level, class, area, detections an image
-    found: dict[str, Any] = evaluation.eval or {}
-    tables: dict[str, np.ndarray] = {"precision": found["precision"], "recall": found["recall"]}
+    tables: dict[str, Any] = evaluation.eval or {}
     wanted = dict(_NUMBERS)
     if max_detections > 100:
         wanted |= {"ap_all": ("precision", _ALL, 0, 3), "ar_all": ("recall", _ALL, 0, 3)}

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 
 from maskrcnn.data.open import open_dataset
-from maskrcnn.data.sample import resized_size
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.evaluation.coco import GroundTruth, Metrics, measure
 from maskrcnn.instances import Instances
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.predict.predictor import Precision, Predictor, padded_size, prepare_ahead
+from maskrcnn.predict.predictor import Precision, Predictor, prepare_ahead
 from maskrcnn.predict.results import to_coco
 from maskrcnn.structures import Record
 
@@ -211,7 +210,7 @@ def _by_size(records: Sequence[Record], predictor: Predictor) -> list[Record]:
     """Images of one padded size together, largest first."""
 
     def padded(record: Record) -> tuple[int, int, int]:
-        height, width = padded_size(*resized_size(*record.size, predictor.model.data), predictor.model.data)
+        height, width = predictor.fit(record.size)[1]
         return -height * width, height, width
 
     return sorted(records, key=padded)

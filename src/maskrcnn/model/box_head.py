@@ -14,6 +14,7 @@ from maskrcnn.model.fpn import conv_norm
 from maskrcnn.model.losses import masked_sum, smooth_l1
 from maskrcnn.ops.boxes import clip, decode, encode
 from maskrcnn.ops.compact import put, rows_to_keep, take
+from maskrcnn.ops.dense import linear
 from maskrcnn.ops.matching import choose, counter_noise, gather, match
 from maskrcnn.ops.nms import nms_keep
 from maskrcnn.ops.roi_align import multilevel_roi_align
@@ -70,11 +71,12 @@ class BoxHead(nn.Module):
             sampling_ratio=pooler.sampling_ratio,
             aligned=pooler.aligned,
         )
-        x = self.convolutions(x).flatten(1)  # (R, C * n * n)
+        x = self.convolutions(x)  # (R, C, n, n)
         for layer in self.fully_connected:
-            x = F.relu(layer(x))
-        logits = put(self.class_logits(x).float(), rows, batch, count)
-        deltas = put(self.box_deltas(x).float(), rows, batch, count)
+            assert isinstance(layer, nn.Linear)
+            x = F.relu_(linear(x, layer))
+        logits = put(linear(x, self.class_logits).float(), rows, batch, count)
+        deltas = put(linear(x, self.box_deltas).float(), rows, batch, count)
         return BoxOutput(logits, deltas.view(batch, count, -1, 4))
 
     @torch.no_grad()
@@ -119,11 +121,17 @@ class BoxHead(nn.Module):
             "box": LossPart(config.box_loss_weight * masked_sum(distance, samples.foreground), count),
         }
 
-    def decode(self, output: BoxOutput, proposals: Proposals, sizes: Tensor) -> Detections:
-        """Best candidates over all classes, decode, clip, NMS within each class, best of all."""
+    def decode(
+        self, output: BoxOutput, proposals: Proposals, sizes: Tensor, score_threshold: Tensor | None = None
+    ) -> Detections:
+        """Best candidates over all classes, decode, clip, NMS within each class, best of all.
+
+        `score_threshold` is a scalar tensor in place of the config's, for graphs that take it as an input.
+        """
         config = self.config
+        threshold = config.score_threshold if score_threshold is None else score_threshold
         scores = output.logits.softmax(dim=-1)[..., : self.classes]  # (B, N, C)
-        wanted = (scores > config.score_threshold) & proposals.valid[..., None]
+        wanted = (scores > threshold) & proposals.valid[..., None]
         flat = torch.where(wanted, scores, -1.0).flatten(1)  # (B, N * C)
         score, index = flat.topk(min(config.candidates_per_image, flat.shape[1]), dim=1)
         row, label = index // self.classes, index % self.classes

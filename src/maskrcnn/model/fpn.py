@@ -39,11 +39,10 @@ class FPN(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of stride 4, 8, 16, 32 -> five maps of stride 4 .. 64."""
-        laterals = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]
-        merged = laterals[-1]
+        merged = self.lateral[-1](maps[-1])
         outputs = [self.output[-1](merged)]
-        for level in reversed(range(len(laterals) - 1)):
-            fine = laterals[level]
-            merged = fine + F.interpolate(merged, size=fine.shape[-2:], mode="nearest")
+        for level in reversed(range(len(maps) - 1)):
+            above = F.interpolate(merged, size=maps[level].shape[-2:], mode="nearest")
+            merged = above.add_(self.lateral[level](maps[level]))  # in place: fresh memory is dear on a CPU
             outputs.insert(0, self.output[level](merged))
         return [*outputs, outputs[-1][:, :, ::2, ::2]]

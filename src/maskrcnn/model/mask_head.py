@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import MaskHeadConfig
@@ -60,12 +61,17 @@ class MaskHead(nn.Module):
             sampling_ratio=pooler.sampling_ratio,
             aligned=pooler.aligned,
         )
-        x = self.layers(x)
         channel = torch.zeros_like(labels) if self.config.class_agnostic else labels
-        weight = self.logits.weight.flatten(1)[channel].to(x.dtype)  # (R, C)
-        bias = self.logits.bias
+        weight, bias = self.logits.weight.flatten(1)[channel], self.logits.bias  # (R, C)
         assert bias is not None
-        return torch.einsum("rchw,rc->rhw", x, weight).float() + bias[channel].float()[:, None, None]
+        if self.config.upsamplings:
+            deconvolution = self.layers[-2]
+            assert isinstance(deconvolution, nn.ConvTranspose2d)
+            x = upsampled_logits(self.layers[:-2](x), deconvolution, weight)
+        else:
+            x = self.layers(x)
+            x = torch.einsum("rchw,rc->rhw", x, weight.to(x.dtype))
+        return x.float() + bias[channel].float()[:, None, None]
 
     @torch.no_grad()
     def targets(self, boxes: Tensor, image_index: Tensor, matched: Tensor, targets: Targets) -> Tensor:
@@ -105,6 +111,30 @@ class MaskHead(nn.Module):
         logits = self(features, take(detections.boxes, rows), rows // count, take(detections.labels, rows))
         masks = put(logits.sigmoid(), rows, batch, count)
         return masks * detections.valid[..., None, None].to(masks.dtype)
+
+
+def upsampled_logits(x: Tensor, deconvolution: nn.ConvTranspose2d, weight: Tensor) -> Tensor:
+    """The last 2x2 deconvolution, its ReLU and the class logit of each cell, without bias.
+
+    Every cell becomes 2 x 2 cells of its own, so that the deconvolution is a 1x1 convolution to 4 C channels. They stay
+    beside each other until one number of each is left: the large map is not put into image order. On a CPU, forward and
+    backward take two thirds of the time.
+
+    Args:
+        x: (R, C', m, m).
+        deconvolution: kernel 2, stride 2, C' -> C.
+        weight: (R, C).
+
+    Returns:
+        (R, 2m, 2m).
+    """
+    count, inputs, side = x.shape[:3]
+    kernel = deconvolution.weight.permute(2, 3, 1, 0).reshape(-1, inputs, 1, 1)  # (2 * 2 * C, C', 1, 1)
+    bias = None if deconvolution.bias is None else deconvolution.bias.repeat(4)
+    x = F.relu_(F.conv2d(x, kernel, bias))
+    x = x.permute(0, 2, 3, 1).reshape(count, side * side * 4, -1)
+    x = torch.bmm(x, weight.to(x.dtype)[:, :, None])
+    return x.view(count, side, side, 2, 2).permute(0, 1, 3, 2, 4).reshape(count, 2 * side, 2 * side)
 
 
 def resample(crops: Tensor, crop_boxes: Tensor, boxes: Tensor, resolution: int) -> Tensor:

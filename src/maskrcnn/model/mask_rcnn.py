@@ -90,14 +90,17 @@ class MaskRCNN(nn.Module):
                 "sum": dict of `LossPart`, whose totals and counts add up over batches and processes.
             counts: what "mean" divides by, for batches that are a part of a larger one; None: this batch's own.
         """
-        features = self.features(images, sizes)
-        logits, deltas = self.rpn(features)
-        anchors = self.anchors(features, (images.shape[-2], images.shape[-1]))
-        proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=targets is not None)
         if targets is None:
-            return self.detect(features, proposals, sizes)
-
-        parts = self.rpn.loss(torch.cat(logits, 1), torch.cat(deltas, 1), self.rpn.targets(torch.cat(anchors), targets))
+            return self.predict(images, sizes)
+        features = self.features(images, sizes)
+        anchors = self.anchors(features, (images.shape[-2], images.shape[-1]))
+        with torch.no_grad():
+            logits, deltas = self.rpn(features)
+        proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=True)
+        # The loss is on a few hundred anchors: computed once more, with gradients, there alone. That is an eighth of
+        # a step, and the memory of the head's maps.
+        sampled = self.rpn.targets(torch.cat(anchors), targets)
+        parts = self.rpn.loss(*self.rpn.at(features, sampled.indices), sampled)
         samples = self.box_head.targets(proposals, targets)
         output = self.box_head(features[:4], samples.boxes, samples.valid)
         parts |= self.box_head.loss(output, samples, targets)
@@ -107,6 +110,14 @@ class MaskRCNN(nn.Module):
             return parts
         counts = counts or {name: part.count for name, part in parts.items()}
         return {name: part.total / counts[name].clamp(min=1) for name, part in parts.items()}
+
+    def predict(self, images: Tensor, sizes: Tensor, score_threshold: Tensor | None = None) -> Detections:
+        """Detections; `score_threshold` is a scalar tensor in place of `config.box.score_threshold`."""
+        features = self.features(images, sizes)
+        logits, deltas = self.rpn(features)
+        anchors = self.anchors(features, (images.shape[-2], images.shape[-1]))
+        proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=False)
+        return self.detect(features, proposals, sizes, score_threshold)
 
     def features(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """Normalised, then trunk and pyramid: P2-P6."""
@@ -120,10 +131,16 @@ class MaskRCNN(nn.Module):
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(inside, x, 0.0).contiguous(memory_format=torch.channels_last)
 
-    def detect(self, features: Sequence[Tensor], proposals: Proposals, sizes: Tensor) -> Detections:
+    def detect(
+        self,
+        features: Sequence[Tensor],
+        proposals: Proposals,
+        sizes: Tensor,
+        score_threshold: Tensor | None = None,
+    ) -> Detections:
         """Classify and refine the proposals, then predict the masks of what is left."""
         output = self.box_head(features[:4], proposals.boxes, proposals.valid)
-        detections = self.box_head.decode(output, proposals, sizes)
+        detections = self.box_head.decode(output, proposals, sizes, score_threshold)
         if self.mask_head is not None:
             detections.masks = self.mask_head.decode(features[:4], detections)
         return detections

@@ -55,11 +55,34 @@ class RPN(nn.Module):
         logits, deltas = [], []
         for feature in features:
             for convolution in self.convolutions:
-                feature = F.relu(convolution(feature))
+                feature = F.relu(convolution(feature), inplace=True)
             batch = feature.shape[0]
             logits.append(self.objectness(feature).permute(0, 2, 3, 1).reshape(batch, -1).float())
             deltas.append(self.deltas(feature).permute(0, 2, 3, 1).reshape(batch, -1, 4).float())
         return logits, deltas
+
+    def at(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives at some anchors, and its gradients, without those of all other anchors.
+
+        Args:
+            features: maps (B, C, Hl, Wl).
+            indices: (B, N) int64, anchor index over all levels.
+
+        Returns:
+            logits (B, N), deltas (B, N, 4).
+        """
+        if len(self.convolutions) != 1:  # a chain needs more than the cells around
+            logits, deltas = self(features)
+            return gather(torch.cat(logits, 1), indices), gather(torch.cat(deltas, 1), indices)
+        convolution, anchors = self.convolutions[0], self.objectness.out_channels
+        assert isinstance(convolution, nn.Conv2d)
+        cell, anchor = indices // anchors, (indices % anchors)[..., None]
+        patches = patches_at(features, cell)  # (B, N, 9 * C)
+        hidden = F.relu_(F.linear(patches, convolution.weight.permute(0, 2, 3, 1).flatten(1), convolution.bias))
+        logits = F.linear(hidden, self.objectness.weight.flatten(1), self.objectness.bias).gather(2, anchor)
+        deltas = F.linear(hidden, self.deltas.weight.flatten(1), self.deltas.bias).unflatten(2, (anchors, 4))
+        deltas = deltas.gather(2, anchor[..., None].expand(-1, -1, -1, 4))
+        return logits[..., 0].float(), deltas[:, :, 0].float()
 
     @torch.no_grad()
     def decode(
@@ -112,14 +135,42 @@ class RPN(nn.Module):
         goal = gather(targets.boxes, gather(found.matched, indices))
         return RPNTargets(indices, positive, sampled, encode(goal, anchors[indices], BOX_WEIGHTS))
 
-    def loss(self, logits: Tensor, deltas: Tensor, targets: RPNTargets) -> dict[str, LossPart]:
-        """Logits (B, A), deltas (B, A, 4) of all levels -> parts `rpn_score`, `rpn_box`; both count sampled anchors."""
+    def loss(self, score: Tensor, deltas: Tensor, targets: RPNTargets) -> dict[str, LossPart]:
+        """Logits (B, N), deltas (B, N, 4) at `targets.indices` -> parts `rpn_score`, `rpn_box`, that count anchors."""
         config = self.config
-        score = gather(logits, targets.indices)
         bce = F.binary_cross_entropy_with_logits(score, targets.positive.to(score.dtype), reduction="none")
-        distance = smooth_l1(gather(deltas, targets.indices), targets.deltas, config.smooth_l1_beta)
+        distance = smooth_l1(deltas, targets.deltas, config.smooth_l1_beta)
         count = targets.sampled.sum()
         return {
             "rpn_score": LossPart(config.score_loss_weight * masked_sum(bce, targets.sampled), count),
             "rpn_box": LossPart(config.box_loss_weight * masked_sum(distance, targets.positive), count),
         }
+
+
+def patches_at(features: Sequence[Tensor], cells: Tensor) -> Tensor:
+    """The 3 x 3 cells around some cells, zeros beyond the border.
+
+    Args:
+        features: maps (B, C, Hl, Wl).
+        cells: (B, N) int64, index over the cells of all levels, order level, y, x.
+
+    Returns:
+        (B, N, 9 * C), order y, x, channel.
+    """
+    batch, channels = features[0].shape[:2]
+    image = torch.arange(batch, device=cells.device)[:, None, None]
+    offset = torch.arange(9, device=cells.device)
+    total = None
+    for feature in features:
+        height, width = feature.shape[2:]
+        y = cells[..., None] // width + offset // 3 - 1  # (B, N, 9)
+        x = cells[..., None] % width + offset % 3 - 1
+        mine = (cells >= 0) & (cells < height * width)
+        inside = mine[..., None] & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        row = torch.where(inside, (image * height + y) * width + x, 0)
+        rows = feature.permute(0, 2, 3, 1).reshape(-1, channels)
+        patches = F.embedding(row, rows) * inside[..., None].to(rows.dtype)  # (B, N, 9, C)
+        total = patches if total is None else total + patches
+        cells = cells - height * width
+    assert total is not None
+    return total.flatten(2)

@@ -13,7 +13,6 @@ from PIL import Image
 
 from maskrcnn.errors import DataError
 from maskrcnn.ops.rle import (
-    counts_of,
     decode_rle,
     decode_window,
     encode_mask,
@@ -101,7 +100,10 @@ def crop_masks(
     """
     crops = np.zeros((len(masks), cells, cells), np.uint8)
     linear = np.linalg.inv(to_original[:, :2])
-    for crop, mask, box in zip(crops, masks, np.asarray(boxes, np.float64), strict=True):
+    boxes = np.asarray(boxes, np.float64)
+    if visible is not None and not (boxes < 0).any() and not (boxes > visible[::-1] * 2).any():
+        visible = None  # all cells lie inside
+    for crop, mask, box in zip(crops, masks, boxes, strict=True):
         corner, side = box[:2], np.maximum(box[2:] - box[:2], 1e-6)
         if isinstance(mask, Polygons):
             scale = cells / side
@@ -176,12 +178,10 @@ def roi_masks_to_rle(
         threshold: a pixel is inside from this probability on.
         paste: "exact" or "torchvision", see `MaskHeadConfig.paste`.
     """
-    empty = counts_of(np.array([size[0] * size[1]]), size)
     results = []
-    for probability, box in zip(probabilities, boxes, strict=True):
+    for probability, box in zip(_padded(probabilities), boxes, strict=True):
         window, top, left = _paste(probability, box, size, paste)
-        inside = window >= threshold
-        results.append(window_to_rle(inside, top, left, size) if inside.any() else dict(empty))
+        results.append(window_to_rle(window >= threshold, top, left, size))
     return results
 
 
@@ -190,16 +190,23 @@ def paste_masks(
 ) -> np.ndarray:
     """Predicted masks as full-size probabilities (N, H, W) float32: for a few masks, and for comparisons."""
     full = np.zeros((len(boxes), *size), np.float32)
-    for out, probability, box in zip(full, probabilities, boxes, strict=True):
+    for out, probability, box in zip(full, _padded(probabilities), boxes, strict=True):
         window, top, left = _paste(probability, box, size, paste)
         out[top : top + window.shape[0], left : left + window.shape[1]] = window
     return full
 
 
-def _paste(probability: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: str) -> tuple[np.ndarray, int, int]:
-    """The pixels around one box: probabilities (h, w) and where their top left corner lies."""
-    cells = len(probability)
-    padded = np.pad(np.asarray(probability, np.float32), 1)
+def _padded(probabilities: np.ndarray) -> np.ndarray:
+    """(N, M, M) -> (N, M + 2, M + 2) float32 with a border of zeros."""
+    count, cells, _ = probabilities.shape
+    padded = np.zeros((count, cells + 2, cells + 2), np.float32)
+    padded[:, 1:-1, 1:-1] = probabilities
+    return padded
+
+
+def _paste(padded: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: str) -> tuple[np.ndarray, int, int]:
+    """The pixels around one box: probabilities (h, w), column-major as RLE is, and where their top left corner lies."""
+    cells = len(padded) - 2
     x0, y0, x1, y1 = np.asarray(box, np.float32)
     if paste == "torchvision":
         # Padding by a cell moves the box out by as much; whole pixels, both ends included.
@@ -226,11 +233,15 @@ def _paste(probability: np.ndarray, box: np.ndarray, size: tuple[int, int], past
 
 
 def _bilinear(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Values (S, S) read at fractional row (h,) and column (w,) indices in [0, S - 1] -> (h, w)."""
+    """Values (S, S) read at fractional row (h,) and column (w,) indices in [0, S - 1] -> (h, w), column-major."""
     last = len(values) - 1
     low = np.minimum(row.astype(np.int64), last - 1)
-    part = (row - low).astype(np.float32)[:, None]
-    rows = values[low] * (1 - part) + values[low + 1] * part  # (h, S)
+    part = (row - low).astype(np.float32)
+    rows = values.T[:, low] * (1 - part) + values.T[:, low + 1] * part  # (S, h)
     low = np.minimum(column.astype(np.int64), last - 1)
-    part = (column - low).astype(np.float32)
-    return rows[:, low] * (1 - part) + rows[:, low + 1] * part
+    part = (column - low).astype(np.float32)[:, None]
+    left, right = rows.take(low, axis=0), rows.take(low + 1, axis=0)  # (w, h) each: whole lines are copied
+    left *= 1 - part
+    right *= part
+    left += right
+    return left.T

@@ -74,19 +74,17 @@ def decode_window(rle: dict, top: int, left: int, bottom: int, right: int) -> np
 
 def window_to_rle(window: np.ndarray, top: int, left: int, size: tuple[int, int]) -> dict:
     """A small mask (h, w) that lies at (top, left) of a frame -> RLE of the frame, by arithmetic on its runs."""
-    height, width = size
-    columns = np.zeros((window.shape[1], window.shape[0] + 2), np.int8)
-    columns[:, 1:-1] = window.T
-    column, row = np.nonzero(np.diff(columns, axis=1))  # each column: start, end, start, end, ...
+    (height, width), (rows, columns) = size, window.shape
+    padded = np.zeros(1 + columns * (rows + 1), bool)  # column under column, a zero before each and at the end
+    padded[1:].reshape(columns, rows + 1)[:, :rows] = window.T
+    column, row = np.divmod(np.flatnonzero(padded[1:] != padded[:-1]), rows + 1)  # start, end, start, end, ...
     edges = (left + column) * height + top + row
-    if len(edges):
+    if len(edges) and rows == height:
         # A run that touches the bottom goes on at the top of the next column: its end and that start cancel.
         meets = np.flatnonzero(edges[1:-1:2] == edges[2::2])
         edges = np.delete(edges, np.concatenate([2 * meets + 1, 2 * meets + 2]))
     runs = np.diff(np.concatenate([[0], edges, [height * width]]))
-    if len(runs) > 1 and runs[-1] == 0:
-        runs = runs[:-1]
-    return counts_of(runs, size)
+    return counts_of(runs[:-1] if len(runs) > 1 and runs[-1] == 0 else runs, size)
 
 
 def rle_to_polygons(rle: dict) -> list[np.ndarray]:

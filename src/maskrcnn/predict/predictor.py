@@ -10,23 +10,26 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import pad_to, resize_image, resized_size, to_image_tensor
+from maskrcnn.data.sample import pad_to, padded_size, resize_image, resized_size, to_image_tensor
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.cuda_graphs import Forward, make_network
+from maskrcnn.predict.exported.model import ExportedModel, is_exported, open_exported
 from maskrcnn.predict.sources import list_sources
+from maskrcnn.predict.transfer import to_host
 from maskrcnn.structures import Detections, Record
 from maskrcnn.weights.load import load_weights
 
-Precision = Literal["auto", "float32", "bf16"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+Chosen = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,38 +51,68 @@ class Predictor:
     """A model made ready for prediction.
 
     Attributes:
-        model: a copy with norms folded into convolutions; the model given stays as it was.
+        model: a copy with norms folded into convolutions, the model given stays as it was; or an exported file.
         device: where it runs.
-        precision: "float32" or "bf16".
+        precision: "float32", "bf16" or "fp16"; of an exported file what it was exported with.
         skipped: messages of the files that `stream` could not read.
     """
 
-    def __init__(self, model: MaskRCNN, device: str | torch.device = "auto", precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        model: MaskRCNN | ExportedModel,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+        *,
+        compiled: bool = False,
+    ) -> None:
         """Args:
             model: the network with its classes and preprocessing.
             device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-            precision: "auto" is bf16 on CUDA and float32 elsewhere.
+            precision: "auto" is bf16 on CUDA and float32 elsewhere; "fp16" is for CUDA alone.
+            compiled: through PyTorch's compiler, which takes a minute for each new size of input. Not for exported
+                files.
 
         Raises:
             ConfigError: a device that is not there, an unknown precision.
         """
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.model = fused_copy(model).to(self.device)
+        self.model: MaskRCNN | ExportedModel
+        self.precision: str
+        if isinstance(model, ExportedModel):
+            if precision not in ("auto", model.info.precision):
+                raise ConfigError(f"{model.path} was exported in {model.info.precision}", field="precision")
+            self.model, self.precision = model, model.info.precision
+            self._network: Forward = model
+        else:
+            self.precision = choose_precision(precision, self.device)
+            self.model = fused_copy(model).to(self.device)
+            self._network = make_network(self.model, self.device, self.precision, compiled=compiled)
         self.skipped: list[str] = []
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str | torch.device = "auto", precision: Precision = "auto", **overrides: Any
+        cls,
+        path: str | Path,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+        *,
+        trust: bool = False,
+        **overrides: Any,
     ) -> Predictor:
-        """From a run folder (its best checkpoint, else its last), a checkpoint folder, or another framework's file.
+        """From a run folder (its best checkpoint, else its last), a checkpoint folder, another framework's file, or a
+        file that `maskrcnn export` wrote (.onnx, .xml, .pt2), which runs on the CPU unless another device is named.
 
         Args:
+            trust: run a compiled `.pt2`, which holds machine code: only of your own making.
             overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
 
         Raises:
             WeightsError: nothing there, or nothing that we can read.
+            ExportError: the package that runs the exported file is not installed.
         """
+        if is_exported(path):
+            place = choose_device("cpu" if str(device) == "auto" else device)
+            return cls(open_exported(path, place, overrides, trust=trust), place, precision)
         return cls(load_weights(path, **overrides), device, precision)
 
     def __call__(self, image: Any, score_threshold: float = 0.05) -> Instances:
@@ -140,18 +173,26 @@ class Predictor:
         """Read and resize one image, on the CPU; may run in a thread. Raises `DataError`."""
         tensor = to_image_tensor(image, self.model.data.pixels, len(self.model.config.image_mean))
         size = (tensor.shape[-2], tensor.shape[-1])
-        content = resize_image(tensor, resized_size(*size, self.model.data), self.model.data.interpolation)
+        content = resize_image(tensor, self.fit(size)[0], self.model.data.interpolation)
         path = image.path if isinstance(image, Record) else image if isinstance(image, (str, Path)) else None
         return Prepared(content, size, None if path is None else str(path))
+
+    def fit(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(height, width) of an image -> those of its content in the network's input, and of that input, padded."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.info.fit(size)
+        content = resized_size(*size, self.model.data)
+        return content, padded_size(*content, self.model.data)
 
     def predict_prepared(
         self, images: Sequence[Prepared], score_threshold: float = 0.05, batch_size: int = 8
     ) -> list[Instances]:
         """What `batch` does after reading: same-size images together, answers in the order of the images."""
+        if isinstance(self.model, ExportedModel):
+            batch_size = self.model.info.batch or batch_size
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
-            size = (image.content.shape[-2], image.content.shape[-1])
-            groups.setdefault(padded_size(*size, self.model.data), []).append(index)
+            groups.setdefault(self.fit(image.size)[1], []).append(index)
         found: dict[int, Instances] = {}
         for padded, indices in groups.items():
             for start in range(0, len(indices), batch_size):
@@ -162,10 +203,12 @@ class Predictor:
 
     def _forward(self, images: Sequence[Prepared], padded: tuple[int, int], threshold: float) -> list[Instances]:
         try:
-            detections = self.raw(
-                torch.stack([pad_to(image.content, padded) for image in images]),
-                torch.tensor([tuple(image.content.shape[-2:]) for image in images]),
-            ).to("cpu")
+            detections = to_host(
+                self.raw(
+                    torch.stack([pad_to(image.content, padded) for image in images]),
+                    torch.tensor([tuple(image.content.shape[-2:]) for image in images]),
+                )
+            )
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 raise
@@ -184,9 +227,7 @@ class Predictor:
             images: (B, C, H, W) resized and padded, content at the top left.
             sizes: (B, 2) int64, (height, width) of the content.
         """
-        bf16 = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
-            return self.model(images.to(self.device), sizes.to(self.device))
+        return self._network(images, sizes)
 
     def _instances(self, detections: Detections, row: int, image: Prepared, threshold: float) -> Instances:
         """One row of the padded answer, input frame -> original frame."""
@@ -211,14 +252,6 @@ class Predictor:
             keypoints=None if keypoints is None else np.asarray(keypoints),
             path=image.path,
         )
-
-
-def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
-    """(H, W) of the input tensor for a content of (height, width): whole multiples, or the common square."""
-    multiple = data.pad_multiple
-    if data.resize == "square":
-        height = width = data.max_size
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def prepare_ahead(
@@ -255,10 +288,15 @@ def choose_device(name: str | torch.device) -> torch.device:
     return torch.device(str(name))
 
 
-def choose_precision(name: str, device: torch.device) -> Literal["float32", "bf16"]:
-    """ "auto" -> bf16 on CUDA that has it, float32 elsewhere. Raises `ConfigError` for another name."""
-    if name not in ("auto", "float32", "bf16"):
-        raise ConfigError(f"{name!r} is not one of auto, float32, bf16", field="precision")
+def choose_precision(name: str, device: torch.device) -> Chosen:
+    """ "auto" -> bf16 on CUDA that has it, float32 elsewhere. Raises `ConfigError` for another name, or fp16 without
+    CUDA."""
     if name == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return "bf16" if name == "bf16" else "float32"
+    if name == "fp16" and device.type != "cuda":
+        raise ConfigError(f"fp16 is for CUDA, not for {device.type}; use float32 or bf16", field="precision")
+    known: Chosen
+    for known in get_args(Chosen):
+        if name == known:
+            return known
+    raise ConfigError(f"{name!r} is not one of auto, float32, bf16, fp16", field="precision")

@@ -196,7 +196,9 @@ def _restore_optimizer(
         parameter = parameters[name]
         if tensor.shape == parameter.shape:  # same memory format as the parameter, so that fused updates stay fast
             tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-        optimizer.state[parameter][key] = tensor  # AdamW's `step` stays on the CPU, where it lives
+        elif key == "step" and optimizer.defaults.get("fused"):
+            tensor = tensor.to(parameter.device)
+        optimizer.state[parameter][key] = tensor  # AdamW's `step` lives on the CPU unless the update is fused
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,15 @@ from maskrcnn.dataset import Dataset
 from maskrcnn.errors import TrainingError
 from maskrcnn.evaluation.evaluate import evaluate
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.structures import Batch
 from maskrcnn.training import setup
 from maskrcnn.training.checkpoint import State, check_resume, fingerprint, restore, save_best, save_last
-from maskrcnn.training.clock import Clock
+from maskrcnn.training.clock import FIRST_FIT, Clock
 from maskrcnn.training.ema import EMA
 from maskrcnn.training.gradients import backward, is_out_of_memory
-from maskrcnn.training.optim import lr_at, make_optimizer, set_rate
+from maskrcnn.training.optim import Guard, lr_at, make_optimizer, set_rate
+from maskrcnn.training.prefetch import on_device
 from maskrcnn.training.progress import Report
+from maskrcnn.training.readback import Readback, Step
 from maskrcnn.weights.folder import current_folder
 from maskrcnn.weights.native import load_model
 
@@ -68,6 +68,9 @@ class _Session:
     clock: Clock | None
     total: int | None
     """Steps of the run; None until the clock has measured a few."""
+    readback: Readback
+    guard: Guard | None
+    """On CUDA, where the host reads the losses a step later."""
 
 
 def train(
@@ -148,7 +151,7 @@ def _prepare(
         restore(out, model=model, ema=ema, optimizer=optimizer)
         origin = f"resumed after step {state.step}"
     if options.compile:
-        model.compile(fullgraph=True, dynamic=False)
+        setup.compile_network(model, config.data)
     network = accelerator.prepare_model(model)
 
     loader = _loader(config, dataset, accelerator, state.accumulate)
@@ -194,6 +197,8 @@ def _prepare(
         began,
         clock,
         total,
+        Readback(accelerator.device),
+        Guard(optimizer, accelerator.device) if accelerator.device.type == "cuda" else None,
     )
 
 
@@ -218,9 +223,8 @@ def _steps(s: _Session) -> None:
     while not state.finished:
         epoch, first = divmod(state.step, length)
         started = time.monotonic()
-        for batches in s.loader.steps(epoch, first):
+        for batches in on_device(s.loader.steps(epoch, first), s.accelerator.device):
             # ---------------------------------------------------------------- one optimiser step
-            batches = [batch.to(s.accelerator.device, non_blocking=True) for batch in batches]
             rate = lr_at(state.step, options, s.total)
             set_rate(s.optimizer, rate)
             try:
@@ -234,10 +238,14 @@ def _steps(s: _Session) -> None:
             if problem:  # not inside `except`, whose traceback holds the tensors
                 _use_less_memory(s, problem)
                 break  # the same step again, with smaller micro-batches
-            # The only wait for the device in a step: a step with a bad gradient must never reach the weights.
-            values = torch.stack([*losses.values(), norm]).tolist()
-            if not all(map(math.isfinite, values)):
-                _stop_on_bad_loss(s, batches, dict(zip([*losses, "gradient norm"], values, strict=True)))
+            # A step with a bad gradient must never reach the weights. On a CPU the host looks before the update; on
+            # CUDA the guard does, on the device, and the host reads a step later: nothing here waits for this step.
+            values = torch.stack([*losses.values(), norm])
+            paths = tuple(path for batch in batches for path in batch.paths)
+            note = Step(state.step + 1, (state.step + 1) / length, (*losses, "gradient norm"), paths)
+            if s.guard:
+                s.guard.see(values)
+            _look(s, s.readback.put(note, values))
             s.optimizer.step()
             s.optimizer.zero_grad(set_to_none=True)
             state.step += 1
@@ -247,10 +255,13 @@ def _steps(s: _Session) -> None:
             # ---------------------------------------------------------------- what happens now and then
             _fit_length(s, time.monotonic() - started)
             end = state.step == s.total
-            s.report.step(state.step, s.total, epoch_now, dict(zip(losses, values, strict=False)), options.batch_size)
-            if end or state.step % options.log_every == 0:
-                s.report.log(state.step, s.total, epoch_now, rate, values[-1], s.loader.waited)
-            if s.val and (end or _evaluation_is_due(s, length)):
+            log = end or state.step % options.log_every == 0
+            evaluate_now = s.val and (end or _evaluation_is_due(s, length))
+            if log or evaluate_now or _due(state.step, options.save_every, length):
+                _look(s, s.readback.drain())
+            if log:
+                s.report.log(state.step, s.total, epoch_now, rate, s.loader.waited)
+            if s.val and evaluate_now:
                 _evaluate(s, s.val)
                 end = end or 0 < options.early_stop <= state.stale
             if end or _due(state.step, options.save_every, length):
@@ -284,16 +295,26 @@ def _use_less_memory(s: _Session, problem: str) -> None:
     )
 
 
-def _stop_on_bad_loss(s: _Session, batches: Sequence[Batch], values: dict[str, float]) -> None:
+def _look(s: _Session, read: list[tuple[Step, list[float]]]) -> None:
+    """Note what has been read of the last steps. Raises `TrainingError` at the first bad one."""
+    for step, numbers in read:
+        values = dict(zip(step.names, numbers, strict=True))
+        if not all(map(math.isfinite, numbers)):
+            _stop_on_bad_loss(s, step, values)
+        norm = values.popitem()[1]
+        s.report.step(step.number, s.total, step.epoch, values, norm, s.config.train.batch_size)
+
+
+def _stop_on_bad_loss(s: _Session, step: Step, values: dict[str, float]) -> None:
     """All processes come here together, because losses and gradients are shared before the check."""
-    names = [[Path(path).name for batch in batches for path in batch.paths]]
+    names = [[Path(path).name for path in step.paths]]
     if s.accelerator.num_processes > 1:
         names = accelerate.utils.gather_object(names)
     parts = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     last = current_folder(s.out / "checkpoints" / "last")
     left = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint had been saved yet"
     raise TrainingError(
-        f"step {s.state.step + 1}: the loss is not finite ({parts}) on images "
+        f"step {step.number}: the loss is not finite ({parts}) on images "
         f"{', '.join(name for rank in names for name in rank)}; {left}; "
         "check these images with `maskrcnn inspect data`, or lower train.learning_rate or train.clip_norm"
     )
@@ -305,8 +326,9 @@ def _fit_length(s: _Session, seconds: float) -> None:
         return
     s.clock.stepped(seconds)
     # Processes are in step, so one of them measures; `due` depends on step and total alone once it has measured enough.
-    total = s.clock.fit(s.state.step) if s.clock.due(s.state.step, s.total) else -1
-    total = int(accelerate.utils.broadcast(torch.tensor(total, device=s.accelerator.device)))
+    due, total = s.clock.due(s.state.step, s.total), -1
+    if due or len(s.clock.steps) < FIRST_FIT:
+        total = _agree(s, s.clock.fit(s.state.step) if due else -1)
     if total >= 0:
         s.total = min(total, s.config.train.steps or total)
     if s.total is not None:
@@ -322,7 +344,14 @@ def _evaluation_is_due(s: _Session, length: int) -> bool:
     if not _due(s.state.step, s.config.train.evaluate_every, length):
         return False
     enough = s.clock is None or s.clock.has_time_for_evaluation()
-    return bool(accelerate.utils.broadcast(torch.tensor(int(enough), device=s.accelerator.device)))
+    return bool(_agree(s, int(enough)))
+
+
+def _agree(s: _Session, value: int) -> int:
+    """The main process's value. Alone, a process need not ask, nor wait for its device."""
+    if s.accelerator.num_processes == 1:
+        return value
+    return int(accelerate.utils.broadcast(torch.tensor(value, device=s.accelerator.device)))
 
 
 def _evaluate(s: _Session, val: Dataset) -> None:

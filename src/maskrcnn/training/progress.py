@@ -49,6 +49,7 @@ class Report:
         if self.main:
             _forget_after(self.path, step)
         self.losses: dict[str, float] = {}
+        self.norm = 0.0
         self.count, self.images, self.since, self.waited = 0, 0, time.monotonic(), 0.0
 
     def say(self, text: str) -> None:
@@ -61,15 +62,17 @@ class Report:
             self.bar.start()
         self.since = time.monotonic()
 
-    def step(self, step: int, total: int | None, epoch: float, losses: Mapping[str, float], images: int) -> None:
-        """Note one optimiser step: losses are sums over the global batch, images its size."""
+    def step(
+        self, step: int, total: int | None, epoch: float, losses: Mapping[str, float], norm: float, images: int
+    ) -> None:
+        """Note one optimiser step: losses are sums over the global batch, norm its gradient's, images its size."""
         for name, value in losses.items():
             self.losses[name] = self.losses.get(name, 0.0) + value
-        self.count, self.images = self.count + 1, self.images + images
+        self.norm, self.count, self.images = norm, self.count + 1, self.images + images
         if self.bar:
             self.bar.update(self.task, completed=step, total=total, epoch=epoch)
 
-    def log(self, step: int, total: int | None, epoch: float, rate: float, norm: float, waited: float = 0.0) -> None:
+    def log(self, step: int, total: int | None, epoch: float, rate: float, waited: float = 0.0) -> None:
         """Write the mean losses since the last log. `waited`: seconds in all that the model had to wait for data."""
         seconds = time.monotonic() - self.since
         idle = min((waited - self.waited) / max(seconds, 1e-9), 1.0)
@@ -77,7 +80,7 @@ class Report:
         speed = self.images / max(seconds, 1e-9)
         left = None if total is None else (total - step) * seconds / max(self.count, 1)
         values = {f"loss/{name}": value for name, value in losses.items()}
-        values |= {"loss/total": sum(losses.values()), "learning_rate": rate, "gradient_norm": norm}
+        values |= {"loss/total": sum(losses.values()), "learning_rate": rate, "gradient_norm": self.norm}
         self.write(step, {"epoch": epoch, **values, "images_per_second": speed, "data_wait": idle})
         parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
         text = f"loss {sum(losses.values()):.3f} ({parts}) lr {rate:.2g} {speed:.1f} images/s"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 
-from maskrcnn.config import Config, ModelConfig, TrainConfig
+from maskrcnn.config import Config, DataConfig, ModelConfig, TrainConfig
 from maskrcnn.data.open import open_dataset
 from maskrcnn.data.sample import usual_channels
 from maskrcnn.dataset import Dataset
@@ -180,6 +180,19 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
     path = find_checkpoint(path)
     state, _, header = read_model(path)
     return model, f"{transfer(model, state, header['classes'])}\n  from {path}"
+
+
+def compile_network(model: MaskRCNN, data: DataConfig) -> None:
+    """Have `model` compiled in place, one graph for each padded shape of the run, at its first batch of that shape.
+
+    The compiler gives up after 8 graphs; a run with more shapes, or whose micro-batch shrinks when memory runs out,
+    needs more.
+    """
+    import torch._dynamo
+
+    shapes = data.size_buckets * data.count_buckets
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * shapes)
+    model.compile(fullgraph=True, dynamic=False)
 
 
 def newest_run(out: Path) -> Path:

@@ -1,0 +1,140 @@
+"""`maskrcnn.export`: a model to a file that other programs run, checked before it is reported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from maskrcnn.errors import ConfigError, ExportError
+from maskrcnn.exporting.traced import Traced, check_size, trace
+from maskrcnn.exporting.verify import Agreement, verify
+from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.exported.model import SUFFIXES, open_run, sized_path
+from maskrcnn.weights.load import load_weights
+
+Precision = Literal["float32", "float16", "int8"]
+PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "float16", "int8"), ".pt2": ("float32",)}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One written file; printed, it is a few lines.
+
+    Attributes:
+        path: the file.
+        agreement: how it compares with the model, a row an image and number of detections.
+    """
+
+    path: Path
+    agreement: list[Agreement]
+
+    def __str__(self) -> str:
+        megabytes = sum(file.stat().st_size for file in written_files(self.path)) / 1e6
+        lines = [f"{self.path}: {megabytes:.0f} MB, run and compared with the model"]
+        return "\n".join([*lines, *(f"  {row}" for row in self.agreement)])
+
+
+def export(
+    model: MaskRCNN | str | Path,
+    path: str | Path,
+    *,
+    precision: Precision = "float32",
+    size: tuple[int, int] | Sequence[tuple[int, int]] | None = None,
+    batch: int | None = 1,
+    opset: int | None = None,
+    calibrate: Any = None,
+    compiled: bool = False,
+) -> list[Exported]:
+    """Write a model for other runtimes, run what was written, and compare it with the model.
+
+    Args:
+        model: the model, or a checkpoint.
+        path: `.onnx`; `.xml` (OpenVINO, with `.bin` beside it); `.pt2` (`torch.export`).
+        precision: "float32"; for OpenVINO also "float16" (weights) and "int8" (needs `calibrate`).
+        size: (height, width) of the network's input, multiples of 32: photos of any size go in and are resized inside.
+            Several sizes give a file each, NAME-HxW; `Predictor.load` of `path` picks the fitting one for each photo.
+            None: tensors of all sizes, resized outside.
+        batch: images at a time; None: any number.
+        opset: of the ONNX file; None: the default.
+        calibrate: a data set, a folder or a list of images, typical ones, for int8.
+        compiled: a `.pt2` with machine code (AOTInductor): faster, for this kind of processor alone.
+
+    Returns:
+        One for each file.
+
+    Raises:
+        ExportError: an unknown ending, a precision that the format lacks, a missing package, no calibration images, or
+            a file that does not agree with the model.
+        WeightsError: the checkpoint cannot be read.
+    """
+    path = Path(path)
+    _check_format(path, precision, opset, calibrate, compiled)
+    sizes = _sizes(size)
+    if not isinstance(model, MaskRCNN):
+        model = load_weights(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for one in sizes:
+        traced = trace(model, size=one, batch=batch)
+        traced = dataclasses.replace(traced, info=dataclasses.replace(traced.info, precision=precision))
+        file = path if len(sizes) == 1 else sized_path(path, one)
+        _write(traced, file, precision, opset, calibrate, compiled)
+        run = open_run(file, torch.device("cpu"), trust=compiled)[1]
+        files.append(Exported(file, verify(traced, run, file)))
+    return files
+
+
+def written_files(path: Path) -> list[Path]:
+    """The file and those that belong to it."""
+    return [file for file in (path, path.with_suffix(".bin"), Path(f"{path}.data")) if file.is_file()]
+
+
+def _write(traced: Traced, path: Path, precision: Precision, opset: int | None, calibrate: Any, compiled: bool) -> None:
+    try:
+        if path.suffix == ".onnx":
+            from maskrcnn.exporting.onnx import DEFAULT_OPSET, to_onnx, write_onnx
+
+            write_onnx(to_onnx(traced, opset or DEFAULT_OPSET), path)
+        elif path.suffix == ".xml":
+            from maskrcnn.exporting.calibrate import calibration_inputs
+            from maskrcnn.exporting.openvino import write_openvino
+
+            images = calibration_inputs(traced.info, calibrate) if calibrate is not None else None
+            write_openvino(traced, path, precision, images)
+        else:
+            from maskrcnn.exporting.torch_export import write_aot_inductor, write_torch_export
+
+            (write_aot_inductor if compiled else write_torch_export)(traced, path)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_format(path: Path, precision: str, opset: int | None, calibrate: Any, compiled: bool) -> None:
+    suffix = path.suffix
+    if suffix not in SUFFIXES:
+        raise ExportError(f"{path}: unknown ending {suffix or '(none)'}; use .onnx, .xml (OpenVINO) or .pt2 (PyTorch)")
+    if precision not in PRECISIONS[suffix]:
+        raise ExportError(f"{path}: {suffix} is written in {' or '.join(PRECISIONS[suffix])}, not in {precision}")
+    if precision == "int8" and calibrate is None:
+        raise ExportError("int8 needs typical images to measure value ranges on; give some: --calibrate FOLDER")
+    if precision != "int8" and calibrate is not None:
+        raise ExportError(f"calibration images are for int8, not for {precision}; add --precision int8")
+    if opset is not None and suffix != ".onnx":
+        raise ExportError(f"{path}: only .onnx files have an opset")
+    if compiled and suffix != ".pt2":
+        raise ExportError(f"{path}: only .pt2 files can be compiled")
+
+
+def _sizes(size: Any) -> list[tuple[int, int] | None]:
+    """None, one pair, or several -> a list of checked ones."""
+    sizes = [None] if size is None else [size] if isinstance(size[0], int) else list(size)
+    for one in sizes:
+        check_size(one)
+    if len(set(sizes)) < len(sizes):
+        raise ConfigError("the same size is given twice", field="size")
+    return sizes
