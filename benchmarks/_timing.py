@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import json
 import platform
 import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,23 @@ def compare(group: str, name: str, ours: Job, theirs: Job, *, repeat: int, devic
     """Run ours, theirs, ours, theirs, ...: what else the machine does meets both alike. One run of each warms up."""
     seconds: tuple[list[float], list[float]] = ([], [])
     ours(), theirs()
-    gc.collect()
-    gc.disable()  # a collection would land in one of the two
-    try:
+    with no_collection():
         for _ in range(repeat):
             for job, times in zip((ours, theirs), seconds, strict=True):
                 times.append(timed(job, device))
-    finally:
-        gc.enable()
     a, b = ([1e3 * value for value in values] for values in seconds)
     return Row(group, name, statistics.median(a), statistics.median(b), max(a) - min(a), max(b) - min(b), repeat)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Python's garbage collection would land in one of the two sides."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """Our speed next to torchvision's `maskrcnn_resnet50_fpn`: one process, interleaved, same weights, same image.
 
-python benchmarks/benchmark.py [infer|train|roi_align|paste|evaluate|loader|all ...] [--repeat N] [--data FOLDER]
+python benchmarks/benchmark.py [infer|export|train|roi_align|paste|evaluate|loader|all ...] [--repeat N] [--data FOLDER]
 
 infer      from a 640 x 480 photograph to 100 masks in its pixels, the network at 800 x 1066; the whole call and by part
+export     the same whole call by exported files: OpenVINO in float32 and int8, ONNX Runtime; CPU only
 train      one step: forward, backward, SGD
 roi_align  RoIAlign alone, forward and with the gradient
 paste      100 predicted masks on a full-HD image, to pixels and to RLE
 evaluate   COCO's 12 numbers for boxes and masks of 1,000 images, against pycocotools, which runs once: 30 seconds
 loader     from JPEG and polygons to training batches; needs --data, photos with masks
 
-Inference, RoIAlign, pasting and evaluation are timed only after both sides gave the same answer.
+Inference, float32 exports, RoIAlign, pasting and evaluation are timed only after both sides gave the same answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import _evaluation
+import _export
 import _infer
 import _loader
 import _masks
@@ -32,7 +34,7 @@ from maskrcnn import MaskRCNNError
 from maskrcnn.memory import keep_memory
 from maskrcnn.predict.predictor import choose_device
 
-PARTS = ("infer", "train", "roi_align", "paste", "evaluate", "loader")
+PARTS = ("infer", "export", "train", "roi_align", "paste", "evaluate", "loader")
 
 
 def parse() -> argparse.Namespace:
@@ -73,6 +75,7 @@ def main() -> None:
     repeat = options.repeat or (7 if device.type == "cpu" else 30)
     jobs: dict[str, Callable[[], list[Row]]] = {
         "infer": lambda: _infer.run(device, repeat, tuple(options.photo), tuple(options.sizes)),
+        "export": lambda: _export.run(repeat, tuple(options.photo), tuple(options.sizes)),
         "train": lambda: _train.run(device, repeat, options.train_side),
         "roi_align": lambda: _roi_align.run(device, repeat),
         "paste": lambda: _masks.run(device, repeat),

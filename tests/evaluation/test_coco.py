@@ -221,6 +221,25 @@ def test_perfect_results_give_one() -> None:
     assert metrics.mask["ap"] == pytest.approx(1)
 
 
+def test_an_image_without_masks_among_others_counts_its_boxes() -> None:
+    dataset = random_dataset(5, (4, 3))
+    records = [replace(dataset[0], masks=()), dataset[1]]
+    results = [
+        {
+            "image_id": record.image_id,
+            "category_id": CATEGORY_IDS[record.labels[i]],
+            "bbox": [*map(float, box[:2]), *map(float, box[2:] - box[:2])],
+            "score": 0.9,
+            "segmentation": {"size": list(SIZE), "counts": rle(box)["counts"].decode()},
+        }
+        for record in records
+        for i, box in enumerate(record.boxes)
+    ]
+    metrics = measure(GroundTruth(Dataset(records, dataset.classes, dataset.category_ids)), results)
+    assert metrics.mask is not None
+    assert metrics.mask["ap50"] == pytest.approx(1)
+
+
 def test_boxes_only() -> None:
     dataset = random_dataset(0, (3, 2))
     truth = GroundTruth(dataset)

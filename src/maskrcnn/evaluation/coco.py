@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import hotcoco.mask as coco_mask
@@ -13,7 +15,6 @@ from hotcoco import COCO, COCOeval
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import mask_to_rle
-from maskrcnn.structures import Record
 
 # name: (precision or recall, IoU threshold index or all, area range index, detections an image index)
 _ALL = slice(None)
@@ -113,36 +114,46 @@ class GroundTruth:
     """
 
     def __init__(self, dataset: Dataset) -> None:
+        table = dataset.table
         self.classes = dict(zip(dataset.category_ids, dataset.classes, strict=True))
         self.has_masks = dataset.has_masks
-        self.image_ids = dataset.table.image_ids.tolist()
-        self._objects = {record.image_id: int((~record.crowd).sum()) for record in dataset.records}
-        annotations = [annotation for record in dataset.records for annotation in _annotations(record, dataset)]
-        for number, annotation in enumerate(annotations, start=1):
-            annotation["id"] = number  # not the file's: COCO's matching takes the id 0 for "unmatched"
-        images = [{"id": record.image_id, "height": record.height, "width": record.width} for record in dataset.records]
-        categories = [{"id": number, "name": name} for number, name in self.classes.items()]
-        self.coco = COCO({"images": images, "annotations": annotations, "categories": categories})
+        self.image_ids = table.image_ids.tolist()
+        counted = np.bincount(table.image_of, weights=~table.crowd, minlength=len(table)).astype(int)
+        self._objects = dict(zip(self.image_ids, counted.tolist(), strict=True))
+        boxes = table.boxes.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]  # x, y, width, height
+        images = [
+            {"id": image_id, "height": height, "width": width}
+            for image_id, (height, width) in zip(self.image_ids, table.sizes.tolist(), strict=True)
+        ]
+        # Annotation ids are 1..N, not the file's: COCO's matching takes the id 0 for "unmatched".
+        self.coco = COCO.from_arrays(
+            images,
+            [{"id": number, "name": name} for number, name in self.classes.items()],
+            table.image_ids[table.image_of],
+            np.asarray(dataset.category_ids)[table.labels],
+            boxes,
+            area=table.areas.astype(np.float64),
+            iscrowd=table.crowd,
+            segmentation=_segmentations(dataset) if self.has_masks else None,
+        )
 
     def objects(self, image_ids: Collection[int]) -> int:
         """True objects in these images, crowds left out."""
         return sum(self._objects[image_id] for image_id in image_ids)
 
 
-def _annotations(record: Record, dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """COCO annotations of one image. Raises `DataError` for a mask of another size than the image."""
-    boxes = record.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]  # x, y, width, height
-    for index, box in enumerate(boxes.tolist()):
-        annotation = {
-            "image_id": record.image_id,
-            "category_id": dataset.category_ids[record.labels[index]],
-            "bbox": box,
-            "area": float(record.areas[index]),
-            "iscrowd": int(record.crowd[index]),
-        }
-        if record.masks:
-            rle = mask_to_rle(record.masks[index], record.size)
+def _segmentations(dataset: Dataset) -> list[dict[str, Any] | list[list[float]]]:
+    """The mask of each object as RLE; in images without any its box as a polygon.
+
+    Raises `DataError` for a mask of another size than its image.
+    """
+    found: list[dict[str, Any] | list[list[float]]] = []
+    for record in dataset.records:
+        if not record.masks:
+            found += [[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in record.boxes.tolist()]
+        for index, mask in enumerate(record.masks):
+            rle = mask_to_rle(mask, record.size)
             if tuple(rle["size"]) != record.size:
                 raise DataError(
                     f"mask is {rle['size'][1]} x {rle['size'][0]} pixels but its image {record.width} x "
@@ -151,9 +162,8 @@ def _annotations(record: Record, dataset: Dataset) -> Iterator[dict[str, Any]]:
                     image=record.image_id,
                     annotation=int(record.annotation_ids[index]),
                 )
-            # Text as in the results: hotcoco 1.0 finds no overlap between bytes and text.
-            annotation["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-        yield annotation
+            found.append({"size": rle["size"], "counts": rle["counts"].decode("ascii")})  # text as in the results
+    return found
 
 
 def measure(
@@ -191,12 +201,13 @@ def measure(
 
 
 def _columns(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """(N, 7) float64: image, x, y, width, height, score, category. Half the time of hotcoco's reading of dicts."""
-    table = np.empty((len(results), 7))
-    if len(results):
-        table[:, 1:5] = [result["bbox"] for result in results]
+    """(N, 7) float64: image, x, y, width, height, score, category. A third of hotcoco's time for dicts."""
+    count = len(results)
+    table = np.empty((count, 7))
+    corners = chain.from_iterable(map(itemgetter("bbox"), results))
+    table[:, 1:5] = np.fromiter(corners, np.float64, 4 * count).reshape(count, 4)
     for column, name in ((0, "image_id"), (5, "score"), (6, "category_id")):
-        table[:, column] = [result[name] for result in results]
+        table[:, column] = np.fromiter(map(itemgetter(name), results), np.float64, count)
     return table
 
 

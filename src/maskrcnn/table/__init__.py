@@ -140,6 +140,11 @@ class Table(Sequence[Record]):
         return self.columns["crowd"][self.objects]
 
     @property
+    def areas(self) -> np.ndarray:
+        """(N,) pixels of each mask, or of the box where there is none."""
+        return self.columns["areas"][self.objects]
+
+    @property
     def annotation_ids(self) -> np.ndarray:
         """(N,) int64."""
         return self.columns["annotation_ids"][self.objects]
