@@ -66,6 +66,11 @@ def same_detections(predictor: Predictor, image: Tensor, theirs: dict[str, Tenso
     ours = predictor(image, 0.0)
     if len(ours) != DETECTIONS or len(theirs["boxes"]) != DETECTIONS:
         raise RuntimeError(f"expected {DETECTIONS} detections, ours {len(ours)}, torchvision {len(theirs['boxes'])}")
+    apart = np.abs(ours.boxes[:, None] - theirs["boxes"].cpu().numpy()).max(axis=2)  # (N, N) pixels
+    apart[ours.labels[:, None] != theirs["labels"].cpu().numpy() - 1] = np.inf
+    found = (apart.min(axis=1) <= 0.1).mean()
+    if found < 0.95:
+        raise RuntimeError(f"only {found:.0%} of the boxes are torchvision's, of the same class and within 0.1 px")
     difference = np.abs(np.sort(ours.scores) - np.sort(theirs["scores"].cpu().numpy())).max()
     if difference > 5e-3:  # rounding gives 1e-4, another network much more
         raise RuntimeError(f"scores differ by {difference:.2g} from torchvision's: not the same network")

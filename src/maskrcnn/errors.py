@@ -49,6 +49,10 @@ def _rebuild_data_error(message: str, state: dict) -> DataError:
     return DataError(message, **state)
 
 
+class NoAnnotationsError(DataError):
+    """No reader knows these files: a folder of photographs, perhaps."""
+
+
 class ConfigError(MaskRCNNError):
     """A config field has a wrong name or value. `field` is its dotted name."""
 

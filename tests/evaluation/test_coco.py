@@ -39,6 +39,11 @@ def rle(box: np.ndarray) -> dict:
     return coco_mask.merge(coco_mask.frPyObjects([ring(box).reshape(-1).tolist()], *SIZE))
 
 
+def box_rle(box: np.ndarray) -> dict:
+    x0, y0, x1, y1 = box.tolist()
+    return coco_mask.merge(coco_mask.frPyObjects([[x0, y0, x1, y0, x1, y1, x0, y1]], *SIZE))
+
+
 def random_dataset(seed: int, counts: tuple[int, ...], classes: int = 2) -> Dataset:
     """Images with `counts` objects; polygons, and crowds as RLE. The last of three classes has no object."""
     rng = np.random.default_rng(seed)
@@ -150,6 +155,25 @@ def test_all_numbers_equal_pycocotools(seed: int) -> None:
     assert_same(metrics, dataset, results)
 
 
+def test_ids_beyond_what_a_float_holds() -> None:
+    dataset = random_dataset(3, (5, 4))
+    results = random_results(dataset, 3)
+    wanted = measure(GroundTruth(dataset), results)
+    larger = {1000: 2**53 + 1, 993: 2**53}
+    records = [replace(record, image_id=larger[record.image_id]) for record in dataset]
+    moved = [{**result, "image_id": larger[result["image_id"]]} for result in results]
+    assert measure(GroundTruth(Dataset(records, dataset.classes, CATEGORY_IDS)), moved) == wanted
+
+
+def test_results_of_another_data_set() -> None:
+    dataset = random_dataset(0, (3, 2))
+    result = random_results(dataset, 0)[0]
+    with pytest.raises(DataError, match="a result is of image 5, which the data set does not have"):
+        measure(GroundTruth(dataset), [{**result, "image_id": 5}])
+    with pytest.raises(DataError, match="a result is of category 5, which the data set does not have"):
+        measure(GroundTruth(dataset), [{**result, "category_id": 5}])
+
+
 def test_no_detection_at_all() -> None:
     dataset = random_dataset(0, (3, 0, 2))
     metrics = measure(GroundTruth(dataset), [])
@@ -230,14 +254,14 @@ def test_an_image_without_masks_among_others_counts_its_boxes() -> None:
             "category_id": CATEGORY_IDS[record.labels[i]],
             "bbox": [*map(float, box[:2]), *map(float, box[2:] - box[:2])],
             "score": 0.9,
-            "segmentation": {"size": list(SIZE), "counts": rle(box)["counts"].decode()},
+            "segmentation": {"size": list(SIZE), "counts": (rle if record.masks else box_rle)(box)["counts"].decode()},
         }
         for record in records
         for i, box in enumerate(record.boxes)
     ]
     metrics = measure(GroundTruth(Dataset(records, dataset.classes, dataset.category_ids)), results)
     assert metrics.mask is not None
-    assert metrics.mask["ap50"] == pytest.approx(1)
+    assert metrics.mask["ap"] == pytest.approx(1)
 
 
 def test_boxes_only() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from maskrcnn.evaluation.evaluate import evaluate
 from maskrcnn.exporting.export import export
 from maskrcnn.exporting.traced import trace
 from maskrcnn.exporting.verify import compare, verify
+from maskrcnn.predict.exported.info import ExportInfo
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.structures import Detections
 from tests.model.tiny import tiny_model
@@ -151,19 +155,104 @@ def test_files_that_are_not_ours(tmp_path, files):
         Predictor.load(tmp_path / "foreign.onnx")
 
 
-def test_verify_sees_a_file_that_differs(model, tmp_path):
+def shift_boxes(outputs):
+    outputs["boxes"] += 0.2
+
+
+def shift_scores(outputs):
+    outputs["scores"] += 0.01
+
+
+def no_number(outputs):
+    outputs["scores"][:] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shift_boxes, "does not agree with the model, .* 40 found, 40 overlapping by half, 0 within 0.1 px$"),
+        (shift_scores, "does not agree with the model"),
+        (no_number, "does not agree with the model"),
+        (lambda outputs: outputs.pop("masks"), "gives boxes, scores, labels, valid instead of boxes, .*, masks"),
+    ],
+)
+def test_verify_sees_a_file_that_differs(model, change, message):
     traced = trace(model, size=(64, 96))
 
-    def shifted(inputs):
-        values = traced.module(
-            images=torch.from_numpy(inputs["images"]), score_threshold=torch.from_numpy(inputs["score_threshold"])
-        )
+    def run(inputs):
+        values = traced.module(**{name: torch.from_numpy(value) for name, value in inputs.items()})
         outputs = {name: value.numpy().copy() for name, value in zip(traced.outputs, values, strict=True)}
-        outputs["boxes"] += 0.2
+        change(outputs)
         return outputs
 
-    with pytest.raises(ExportError, match=r"does not agree with the model: 40 detections: 40 found, 0 within 0.1 px"):
-        verify(traced, shifted, Path("m.onnx"))
+    with pytest.raises(ExportError, match=message):
+        verify(traced, run, Path("m.onnx"))
+
+
+def test_a_model_that_finds_nothing_cannot_be_checked(model):
+    broken = copy.deepcopy(model)
+    torch.nn.init.constant_(broken.box_head.class_logits.weight, float("nan"))
+    traced = trace(broken, size=(64, 96))
+    with pytest.raises(ExportError, match=r"finds nothing at all, .*; are its weights finite"):
+        verify(traced, lambda inputs: {}, Path("m.onnx"))
+
+
+def test_a_failed_export_leaves_the_earlier_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "m.pt2"
+    export(model, path, size=(64, 96))
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise ExportError("different")
+
+    monkeypatch.setattr("maskrcnn.exporting.export.verify", fail)
+    with pytest.raises(ExportError, match="different"):
+        export(model, path, size=(64, 96))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.pt2"]
+
+
+def test_several_sizes_are_not_mixed_with_earlier_files(model, tmp_path):
+    export(model, tmp_path / "m.pt2", size=[(64, 96), (96, 64)])
+    with pytest.raises(ExportError, match=r"m-96x64\.pt2 is of an earlier export and would be opened too; remove it"):
+        export(model, tmp_path / "m.pt2", size=[(64, 96), (64, 128)])
+    (tmp_path / "m-96x64.pt2").rename(tmp_path / "m-max-512x512.pt2")  # of another name
+    assert Predictor.load(tmp_path / "m.pt2").model.info.size == (64, 96)
+    other = copy.deepcopy(model)
+    other.classes = ("a", "b", "c")
+    export(other, tmp_path / "m-64x160.pt2", size=(64, 160))
+    with pytest.raises(WeightsError, match=r"m-64x96\.pt2 and .*m-64x160\.pt2 hold different models; remove"):
+        Predictor.load(tmp_path / "m.pt2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": []},
+        {"size": [0, 64]},
+        {"batch": -3},
+        {"category_ids": [1]},
+        {"category_ids": [float("inf")] * 2},
+        {"classes": None},
+    ],
+)
+def test_a_damaged_description_is_one_sentence(files, change):
+    text = onnx.load(files[0] / "two-64x96.onnx").metadata_props[-1].value
+    with pytest.raises(WeightsError, match=r"m\.onnx: its description is damaged \(.*\); export the model again"):
+        ExportInfo.from_json(json.dumps(json.loads(text) | change), Path("m.onnx"))
+
+
+def test_what_is_larger_than_a_graph_takes(files):
+    exported = Predictor.load(files[0] / "all.onnx").model
+    with pytest.raises(ExportError, match="multiples of 32 from 64 to 4096, got 64x4128; resize"):
+        exported(torch.zeros(1, 3, 64, 4128, dtype=torch.uint8), torch.tensor([[64, 4128]]))
+    with pytest.raises(ExportError, match="takes at most 256 images at a time, got 300"):
+        exported(torch.zeros(300, 3, 64, 64, dtype=torch.uint8), torch.tensor([[64, 64]] * 300))
+
+
+def test_compiling_is_not_for_files(files):
+    with pytest.raises(ConfigError, match="is an exported file; --compiled is for its export"):
+        Predictor.load(files[0] / "all.onnx", compiled=True)
 
 
 def detections(boxes, labels, masks) -> Detections:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from maskrcnn.data.synthetic import draw_shapes
 from maskrcnn.errors import ConfigError, ExportError, WeightsError
 from maskrcnn.exporting.export import export, written_files
 from maskrcnn.exporting.traced import trace
+from maskrcnn.predict.exported.model import open_run
 from maskrcnn.predict.predictor import Predictor
 from tests.model.tiny import tiny_model
 from tests.predict.test_predictor import assert_same, photo
@@ -49,6 +51,24 @@ def test_float32_predicts_what_the_model_does(model, files):
     for ours, theirs in zip(eager.batch(images), exported.batch(images), strict=True):
         assert len(ours)
         assert_same(ours, theirs)
+
+
+def test_threads_get_their_own_answers(files):
+    run = open_run(files / "float32.xml", torch.device("cpu"))[1]
+    inputs = [
+        {
+            "images": np.full((1, 3, 64, 96), value, np.uint8),
+            "sizes": np.array([[64, 96]]),
+            "score_threshold": np.zeros((), np.float32),
+        }
+        for value in (30, 220)
+    ]
+    wanted = [run(one)["scores"] for one in inputs]
+    assert not np.array_equal(*wanted)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: run(inputs[number % 2])["scores"], range(60)))
+    for number, scores in enumerate(answers):
+        np.testing.assert_array_equal(scores, wanted[number % 2])
 
 
 def test_float16_halves_the_file_and_int8_quarters_it(files):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -78,7 +79,12 @@ def test_it_tells_nothing_of_the_folders_where_it_was_made(package):
 
 
 @pytest.mark.parametrize(
-    "target", ["torch.serialization.os.system", "torch.ops.aten.from_file.default", "torch.ops.aten.save.default"]
+    "target",
+    [
+        *("torch.serialization.os.system", "torch.ops.aten.from_file.default", "torch.ops.aten.save.default"),
+        # An attribute of an operator that is known, but no overload of it: these lead to `exec`.
+        *(f"torch.ops.aten.sigmoid.{name}" for name in ("__setattr__", "__getattr__", "__class__", "op", "_op")),
+    ],
 )
 def test_a_graph_that_calls_anything_else_is_refused(package, tmp_path, target):
     def change(name, content):
@@ -129,7 +135,7 @@ def test_nothing_is_unpickled(package, tmp_path, place):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "compressed", "schema", "description"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "compressed", "huge", "schema", "description"])
 def test_damage_is_one_sentence(package, tmp_path, damage):
     path = tmp_path / "damaged.pt2"
     if damage == "compressed":
@@ -142,6 +148,11 @@ def test_damage_is_one_sentence(package, tmp_path, damage):
         changed(package, path, lambda name, content: content.replace(b'"major": 8', b'"major": 9'))
     elif damage == "description":
         changed(package, path, lambda name, content: None if name.endswith(DESCRIPTION) else content)
+    elif damage == "huge":  # a member that says it has 2 GB
+        content = changed(package, path, lambda name, content: content).read_bytes()
+        with zipfile.ZipFile(path) as file:
+            size = file.getinfo(next(name for name in file.namelist() if name.endswith("model.json"))).file_size
+        path.write_bytes(content.replace(struct.pack("<II", size, size), struct.pack("<II", 2**31 - 2, 2**31 - 2)))
     else:
         path.write_bytes(package.read_bytes()[: 5000 if damage == "cut" else 0])
     with pytest.raises(WeightsError, match=r"damaged\.pt2: ") as error:

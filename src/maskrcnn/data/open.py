@@ -18,7 +18,7 @@ from maskrcnn.data.regenerate import boxes_from_masks
 from maskrcnn.data.remote import is_url, local_copy
 from maskrcnn.data.splits import splits_from_files
 from maskrcnn.dataset import Dataset
-from maskrcnn.errors import DataError
+from maskrcnn.errors import DataError, NoAnnotationsError
 
 Source = Any
 """str | Path | Dataset | Matterport's Dataset | Hugging Face's Dataset or DatasetDict"""
@@ -95,7 +95,7 @@ def _read(path: Path, format: str) -> Dataset:
         if path.suffix == ".json" and path.is_file():
             load_json(path)  # raises where that is the reason
         looked = "; ".join(f"{n}: {FORMATS[n].LOOKS_FOR}" for n in names)
-        raise DataError(f"no annotations found; looked for {looked}", path=path)
+        raise NoAnnotationsError(f"no annotations found; looked for {looked}", path=path)
     dataset = FORMATS[name].read(path)
     return dataset if dataset.splits else splits_from_files(dataset, path if path.is_dir() else path.parent)
 

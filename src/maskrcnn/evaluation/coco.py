@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from operator import itemgetter
@@ -104,7 +104,8 @@ class GroundTruth:
     """The truth of a data set as hotcoco wants it. Making it reads every mask once; keep it for the next evaluation.
 
     Attributes:
-        coco: images, categories and annotations, with the data set's own ids.
+        coco: images, categories and annotations, numbered 1, 2, 3 ...: images by ascending id, categories
+            in the order of the data set.
         classes: category id -> class name.
         has_masks: whether the objects have masks.
         image_ids: of all images.
@@ -118,29 +119,49 @@ class GroundTruth:
         self.classes = dict(zip(dataset.category_ids, dataset.classes, strict=True))
         self.has_masks = dataset.has_masks
         self.image_ids = table.image_ids.tolist()
+        # hotcoco sees 1, 2, 3 ...: it reads a result's ids from a table of float64, which merges those beyond 2**53.
+        # In ascending order, in which pycocotools goes through images: that decides between equal scores.
+        self._numbers = {image_id: number for number, image_id in enumerate(sorted(self.image_ids), start=1)}
+        self._category_numbers = {category: number for number, category in enumerate(self.classes, start=1)}
         counted = np.bincount(table.image_of, weights=~table.crowd, minlength=len(table)).astype(int)
         self._objects = dict(zip(self.image_ids, counted.tolist(), strict=True))
         boxes = table.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]  # x, y, width, height
+        numbers = self.numbers(self.image_ids)
         images = [
-            {"id": image_id, "height": height, "width": width}
-            for image_id, (height, width) in zip(self.image_ids, table.sizes.tolist(), strict=True)
+            {"id": number, "height": height, "width": width}
+            for number, (height, width) in zip(numbers, table.sizes.tolist(), strict=True)
         ]
         # Annotation ids are 1..N, not the file's: COCO's matching takes the id 0 for "unmatched".
         self.coco = COCO.from_arrays(
             images,
-            [{"id": number, "name": name} for number, name in self.classes.items()],
-            table.image_ids[table.image_of],
-            np.asarray(dataset.category_ids)[table.labels],
+            [{"id": number, "name": name} for number, name in enumerate(self.classes.values(), start=1)],
+            np.asarray(numbers, np.int64)[table.image_of],
+            table.labels + 1,
             boxes,
             area=table.areas.astype(np.float64),
             iscrowd=table.crowd,
             segmentation=_segmentations(dataset) if self.has_masks else None,
         )
 
+    def numbers(self, image_ids: Iterable[int]) -> list[int]:
+        """Numbers of images in `coco`. Raises `DataError` for an image that the data set does not have."""
+        return _looked_up(self._numbers, image_ids, "image")
+
+    def category_numbers(self, category_ids: Iterable[int]) -> list[int]:
+        """Numbers of categories in `coco`. Raises `DataError` for one that the data set does not have."""
+        return _looked_up(self._category_numbers, category_ids, "category")
+
     def objects(self, image_ids: Collection[int]) -> int:
         """True objects in these images, crowds left out."""
         return sum(self._objects[image_id] for image_id in image_ids)
+
+
+def _looked_up(numbers: Mapping[int, int], ids: Iterable[int], what: str) -> list[int]:
+    try:
+        return [numbers[one] for one in ids]
+    except KeyError as error:
+        raise DataError(f"a result is of {what} {error.args[0]}, which the data set does not have") from None
 
 
 def _segmentations(dataset: Dataset) -> list[dict[str, Any] | list[list[float]]]:
@@ -187,7 +208,7 @@ def measure(
     image_ids = truth.image_ids if image_ids is None else image_ids
     masks = masks and truth.has_masks
     rles = [result["segmentation"] for result in results] if masks else None
-    found = truth.coco.load_res(_columns(results), segmentation=rles)
+    found = truth.coco.load_res(_columns(truth, results), segmentation=rles)
     box, box_classes = _score(truth, found, "bbox", image_ids, max_detections)
     per_class = {name: {"box": ap} for name, ap in box_classes.items()}
     mask = None
@@ -200,14 +221,15 @@ def measure(
     return Metrics(box, mask, per_class, {}, len(image_ids), truth.objects(image_ids), max_detections)
 
 
-def _columns(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
+def _columns(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """(N, 7) float64: image, x, y, width, height, score, category. A third of hotcoco's time for dicts."""
     count = len(results)
     table = np.empty((count, 7))
     corners = chain.from_iterable(map(itemgetter("bbox"), results))
     table[:, 1:5] = np.fromiter(corners, np.float64, 4 * count).reshape(count, 4)
-    for column, name in ((0, "image_id"), (5, "score"), (6, "category_id")):
-        table[:, column] = np.fromiter(map(itemgetter(name), results), np.float64, count)
+    table[:, 0] = truth.numbers(map(itemgetter("image_id"), results))
+    table[:, 5] = np.fromiter(map(itemgetter("score"), results), np.float64, count)
+    table[:, 6] = truth.category_numbers(map(itemgetter("category_id"), results))
     return table
 
 
@@ -218,7 +240,7 @@ def _score(
     if not image_ids:  # an empty list means "all" to hotcoco
         return dict.fromkeys(NUMBERS, -1.0), dict.fromkeys(truth.classes.values(), -1.0)
     evaluation = COCOeval(truth.coco, found, kind)
-    evaluation.params.img_ids = sorted(image_ids)
+    evaluation.params.img_ids = sorted(truth.numbers(image_ids))
     evaluation.params.max_dets = [1, 10, 100] + ([max_detections] if max_detections > 100 else [])
     evaluation.evaluate()
     evaluation.accumulate()
@@ -228,9 +250,9 @@ def _score(
     if max_detections > 100:
         wanted |= {"ap_all": ("precision", _ALL, 0, 3), "ar_all": ("recall", _ALL, 0, 3)}
     numbers = {name: _mean(tables[table][iou, ..., area, count]) for name, (table, iou, area, count) in wanted.items()}
-    category_ids = sorted(truth.classes)  # hotcoco's order of the class axis
-    by_class = {truth.classes[c]: _mean(tables["precision"][:, :, k, 0, 2]) for k, c in enumerate(category_ids)}
-    return numbers, {name: by_class[name] for name in truth.classes.values()}
+    return numbers, {
+        name: _mean(tables["precision"][:, :, label, 0, 2]) for label, name in enumerate(truth.classes.values())
+    }
 
 
 def _mean(table: np.ndarray) -> float:

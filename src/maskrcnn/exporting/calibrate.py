@@ -13,7 +13,7 @@ import numpy as np
 from maskrcnn.data.open import open_dataset
 from maskrcnn.data.sample import pad_to, resize_image, to_image_tensor
 from maskrcnn.dataset import Dataset
-from maskrcnn.errors import DataError, ExportError
+from maskrcnn.errors import DataError, ExportError, NoAnnotationsError
 from maskrcnn.predict.exported.info import ExportInfo
 from maskrcnn.predict.sources import SUFFIXES, list_sources
 
@@ -97,10 +97,12 @@ def _items(images: Any) -> Any:
     try:
         # First as a data set: its folder may hold masks, which are images, but not such as the network sees.
         return open_dataset(images).records
-    except DataError:
-        if path.is_dir():
-            return list_sources(images)
-        raise
+    except DataError as error:
+        if not path.is_dir():
+            raise
+        if not isinstance(error, NoAnnotationsError):
+            warnings.warn(f"{path} is taken as a folder of photographs, because as a data set: {error}", stacklevel=2)
+        return list_sources(images)
 
 
 def _named(images: Any) -> str:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, ExportError
+from maskrcnn.exporting.quantise import need_nncf
 from maskrcnn.exporting.traced import Traced, check_size, trace
 from maskrcnn.exporting.verify import Agreement, verify
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.predict.exported.model import SUFFIXES, open_run, sized_path
+from maskrcnn.predict.exported.model import SUFFIXES, open_run, sized_files, sized_path
+from maskrcnn.predict.exported.packages import need
 from maskrcnn.weights.load import load_weights
 
 Precision = Literal["float32", "float16", "int8"]
+PACKAGES: dict[str, tuple[str, ...]] = {
+    ".onnx": ("onnx", "onnxscript", "onnxruntime"),
+    ".xml": ("onnx", "onnxscript", "openvino"),
+    ".pt2": (),
+}
 PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "float16", "int8"), ".pt2": ("float32",)}
 
 
@@ -77,16 +87,50 @@ def export(
     sizes = _sizes(size)
     if not isinstance(model, MaskRCNN):
         model = load_weights(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = []
-    for one in sizes:
+    if calibrate is not None and not isinstance(calibrate, (str, Path, Dataset)):
+        calibrate = list(calibrate)  # gone through once for each size
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
+    names, files = _names(path, sizes), []
+    for file, one in zip(names, sizes, strict=True):
         traced = trace(model, size=one, batch=batch)
         traced = dataclasses.replace(traced, info=dataclasses.replace(traced.info, precision=precision))
-        file = path if len(sizes) == 1 else sized_path(path, one)
-        _write(traced, file, precision, opset, calibrate, compiled)
-        run = open_run(file, torch.device("cpu"), trust=compiled)[1]
-        files.append(Exported(file, verify(traced, run, file)))
+        with _beside(file) as fresh:  # what was there stays until the new file is known to be good
+            _write(traced, fresh, precision, opset, calibrate, compiled)
+            run = open_run(fresh, torch.device("cpu"), trust=compiled)[1]
+            agreement = verify(traced, run, file)
+            del run
+        files.append(Exported(file, agreement))
     return files
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file of the same name in a folder of its own beside it; moved to its place when all went well."""
+    try:
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with folder:
+        fresh = Path(folder.name, path.name)
+        yield fresh
+        for file in written_files(fresh):
+            file.replace(path.with_name(file.name))
+
+
+def _names(path: Path, sizes: Sequence[tuple[int, int] | None]) -> list[Path]:
+    """A file for each size. Raises `ExportError` for a file that would then be opened in their place or with them."""
+    if len(sizes) == 1:
+        return [path]
+    names = [sized_path(path, size) for size in sizes]
+    others = [file for file in [path, *sized_files(path)] if file.exists() and file not in names]
+    if others:
+        raise ExportError(
+            f"{others[0]} is of an earlier export and would be opened too; remove it, or choose another name"
+        )
+    return names
 
 
 def written_files(path: Path) -> list[Path]:
@@ -126,6 +170,10 @@ def _check_format(path: Path, precision: str, opset: int | None, calibrate: Any,
         raise ExportError(f"calibration images are for int8, not for {precision}; add --precision int8")
     if opset is not None and suffix != ".onnx":
         raise ExportError(f"{path}: only .onnx files have an opset")
+    for package in PACKAGES[suffix]:  # before the long work
+        need(package)
+    if precision == "int8":
+        need_nncf()
     if compiled and suffix != ".pt2":
         raise ExportError(f"{path}: only .pt2 files can be compiled")
 

@@ -11,8 +11,6 @@ from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.structures import Detections
 
 Outputs = tuple[Tensor, ...]
-MOST_BATCH = 256  # images at a time in a graph for any number
-SIDES = (2, 128)  # sides in units of 32 px in a graph for all sizes: 64 to 4096
 
 
 class TensorGraph(nn.Module):

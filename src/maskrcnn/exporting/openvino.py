@@ -14,7 +14,7 @@ import numpy as np
 
 from maskrcnn.errors import ExportError
 from maskrcnn.exporting.onnx import to_onnx
-from maskrcnn.exporting.quantise import MASK_PRODUCT, Inputs, need_nncf, quantise
+from maskrcnn.exporting.quantise import MASK_PRODUCT, Inputs, quantise
 from maskrcnn.exporting.traced import Traced
 from maskrcnn.predict.exported.info import KEY
 from maskrcnn.predict.exported.packages import need
@@ -41,10 +41,6 @@ def write_openvino(
     if (precision == "int8") != (calibration is not None):
         raise ExportError(f"calibration images are for int8 and only for it, precision is {precision}")
     ov = need("openvino")
-    if calibration is not None:
-        need_nncf()  # before the long work
-    with path.open("w"):  # OpenVINO says of a folder that cannot be written only that it failed
-        pass
     model = ov.Core().read_model(to_onnx(traced).SerializeToString())
     simplify(model)
     if calibration is not None:

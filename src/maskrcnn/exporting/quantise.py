@@ -1,7 +1,8 @@
 """int8 for OpenVINO graphs, by NNCF's quantisation after training.
 
 Convolutions and linear layers of the trunk, the pyramid and the heads compute in 8-bit integers, with one scale for
-each output channel of the weights. Everything that decides positions and classes stays in float32: resizing,
+each output channel of the weights. Depthwise convolutions stay in float32: in int8 they cost MobileNetV2 a point of AP
+(docs/results.md). Everything that decides positions and classes stays in float32: resizing,
 normalisation, the last layer of each head, box decoding, NMS; and sums of maps, which cost several points of AP when
 each summand is rounded by itself (87.8 -> 83.0 box AP of a ResNet-18 on the Shapes data).
 """
@@ -53,7 +54,9 @@ def quantise(model: Any, calibration: Iterable[Inputs]) -> Any:
         model = nncf.quantize(
             model,
             nncf.Dataset(calibration),
-            subset_size=len(list(calibration)),
+            subset_size=sum(1 for _ in calibration),  # they need not fit in memory at once
+            # Ranges that need not be symmetric: half of the bits of a map with few negative values would lie idle.
+            preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(names=others, validate=False),
         )
     for node in model.get_ordered_ops():
@@ -85,13 +88,18 @@ def layers_to_quantise(model: Any) -> set[str]:
             seen.add(name)
             if kind in PASSING:
                 waiting.append(source)
-            if kind == "MaxPool" or _is_layer(source):
+            if kind == "MaxPool" or (_is_layer(source) and not _is_depthwise(source)):
                 wanted.add(name)
     return wanted
 
 
 def _is_layer(node: Any) -> bool:
     return node.get_type_name() in LAYERS and _constant(node, 1)
+
+
+def _is_depthwise(layer: Any) -> bool:
+    """One channel a group: little arithmetic, but each channel has a range of its own, and they share one scale."""
+    return layer.get_type_name() == "GroupConvolution" and layer.input(1).get_shape()[2] == 1
 
 
 def _constant(node: Any, port: int) -> bool:

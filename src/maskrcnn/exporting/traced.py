@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from maskrcnn.errors import ExportError
-from maskrcnn.exporting.graph import MOST_BATCH, SIDES, PhotoGraph, TensorGraph, output_names
+from maskrcnn.exporting.graph import PhotoGraph, TensorGraph, output_names
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.predict.exported.info import ExportInfo
+from maskrcnn.predict.exported.info import LARGEST, MOST_IMAGES, SMALLEST, ExportInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +85,9 @@ def example_inputs(info: ExportInfo, channels: int) -> dict[str, Tensor]:
 
 
 def _dynamic_shapes(info: ExportInfo) -> Mapping[str, Any]:
-    batch = {} if info.batch else {0: Dim("batch", min=1, max=MOST_BATCH)}
+    batch = {} if info.batch else {0: Dim("batch", min=1, max=MOST_IMAGES)}
     if info.takes == "photo":
         images = {**batch, 2: Dim("height", min=2, max=2**15), 3: Dim("width", min=2, max=2**15)}
         return {"images": images, "score_threshold": None}
-    height, width = (Dim(name, min=SIDES[0], max=SIDES[1]) for name in ("rows", "columns"))
+    height, width = (Dim(name, min=SMALLEST // 32, max=LARGEST // 32) for name in ("rows", "columns"))
     return {"images": {**batch, 2: 32 * height, 3: 32 * width}, "sizes": batch or None, "score_threshold": None}

@@ -23,6 +23,7 @@ from maskrcnn.structures import Detections
 
 BOX_TOLERANCE = 0.1  # pixels
 MASK_IOU = 0.99
+SCORE_TOLERANCE = 1e-3
 SAME = 0.98  # part of the detections that has to be found again: some NMS decisions hang on the last bit
 UNDECIDED = 1e-3  # mask cells whose probability is this close to the threshold may fall either way
 
@@ -52,11 +53,9 @@ class Agreement:
     def __str__(self) -> str:
         if not self.wanted:
             return "0 detections: 0 found"
-        return (
-            f"{self.wanted} detections: {self.found} found, {self.same} within {BOX_TOLERANCE} px "
-            f"(box {self.box:.3f} px, score {self.score:.1e}, mask IoU {self.mask_iou:.3f}), "
-            f"{self.overlapping} overlapping by half"
-        )
+        counts = f"{self.wanted} detections: {self.found} found, {self.overlapping} overlapping by half"
+        near = f"box {self.box:.3f} px, score {self.score:.1e}, mask IoU {self.mask_iou:.3f}"
+        return f"{counts}, {self.same} within {BOX_TOLERANCE} px" + (f" ({near})" if self.same else "")
 
 
 def verify(traced: Traced, run: Run, path: Path) -> list[Agreement]:
@@ -71,18 +70,22 @@ def verify(traced: Traced, run: Run, path: Path) -> list[Agreement]:
         One row an image and number of detections.
 
     Raises:
-        ExportError: a float32 file finds other objects, boxes or masks than the model.
+        ExportError: a float32 file finds other objects, boxes, scores or masks than the model; a file in reduced
+            precision finds nothing; the model itself finds nothing, even without a threshold.
     """
     rows = []
     for inputs in check_inputs(traced):
         first = _eager(traced, inputs)
-        most = _compared(traced, run, inputs, first, threshold=0.0)
+        if not first.valid.any():
+            raise ExportError(
+                f"{path}: the model finds nothing at all, so that its export cannot be checked; are its weights finite?"
+            )
+        most = _compared(traced, run, path, inputs, first, threshold=0.0)
         best = first.scores[0][first.valid[0]].sort(descending=True).values
         between = float((best[0] + best[1]) / 2) if len(best) > 1 else 0.0
-        for row in (most, *(_compared(traced, run, inputs, None, limit) for limit in (between, 1.0))):
+        for row in (most, *(_compared(traced, run, path, inputs, None, limit) for limit in (between, 1.0))):
             rows.append(row)
-            if traced.info.precision == "float32":
-                _check(row, path)
+            _check(row, traced.info.precision == "float32", path)
     return rows
 
 
@@ -112,11 +115,13 @@ def _eager(traced: Traced, inputs: dict[str, Tensor], threshold: float = 0.0) ->
 
 
 def _compared(
-    traced: Traced, run: Run, inputs: dict[str, Tensor], eager: Detections | None, threshold: float
+    traced: Traced, run: Run, path: Path, inputs: dict[str, Tensor], eager: Detections | None, threshold: float
 ) -> Agreement:
     """The rows of all images of a batch as one."""
     arrays = {name: value.numpy() for name, value in inputs.items()}
     outputs = run(arrays | {"score_threshold": np.asarray(threshold, np.float32)})
+    if outputs.keys() != set(traced.outputs):
+        raise ExportError(f"{path}: gives {', '.join(outputs)} instead of {', '.join(traced.outputs)}; it is not kept")
     ours = eager or _eager(traced, inputs, threshold)
     theirs = Detections(**{name: torch.from_numpy(value) for name, value in outputs.items()})
     mask = traced.info.model.mask
@@ -179,6 +184,9 @@ def _mask_iou(ours: Tensor, theirs: Tensor, threshold: float) -> float:
     return float(torch.where(either > 0, both / either.clamp(min=1), 1.0).min())
 
 
-def _check(row: Agreement, path: Path) -> None:
-    if row.found != row.wanted or row.same < SAME * row.wanted or row.mask_iou < MASK_IOU:
-        raise ExportError(f"{path}: the written file does not agree with the model: {row}; it is left for inspection")
+def _check(row: Agreement, exact: bool, path: Path) -> None:
+    """Written so that a NaN fails."""
+    same = row.found == row.wanted and row.same >= SAME * row.wanted
+    near = row.score <= SCORE_TOLERANCE and row.mask_iou >= MASK_IOU
+    if not (same and near) if exact else row.wanted > 1 and not row.found:
+        raise ExportError(f"{path}: what was written does not agree with the model, so it is not kept: {row}")

@@ -69,16 +69,17 @@ class Predictor:
             model: the network with its classes and preprocessing.
             device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
             precision: "auto" is bf16 on CUDA and float32 elsewhere; "fp16" is for CUDA alone.
-            compiled: through PyTorch's compiler, which takes a minute for each new size of input. Not for exported
-                files.
+            compiled: through PyTorch's compiler, which takes a minute for each new size of input.
 
         Raises:
-            ConfigError: a device that is not there, an unknown precision.
+            ConfigError: a device that is not there, an unknown precision; an exported file and `compiled`.
         """
         self.device = choose_device(device)
         self.model: MaskRCNN | ExportedModel
         self.precision: str
         if isinstance(model, ExportedModel):
+            if compiled:
+                raise ConfigError(f"{model.path} is an exported file; --compiled is for its export", field="compiled")
             if precision not in ("auto", model.info.precision):
                 raise ConfigError(f"{model.path} was exported in {model.info.precision}", field="precision")
             self.model, self.precision = model, model.info.precision
@@ -96,6 +97,7 @@ class Predictor:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         *,
+        compiled: bool = False,
         trust: bool = False,
         **overrides: Any,
     ) -> Predictor:
@@ -103,6 +105,7 @@ class Predictor:
         file that `maskrcnn export` wrote (.onnx, .xml, .pt2), which runs on the CPU unless another device is named.
 
         Args:
+            compiled: see `Predictor`.
             trust: run a compiled `.pt2`, which holds machine code: only of your own making.
             overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
 
@@ -112,8 +115,8 @@ class Predictor:
         """
         if is_exported(path):
             place = choose_device("cpu" if str(device) == "auto" else device)
-            return cls(open_exported(path, place, overrides, trust=trust), place, precision)
-        return cls(load_weights(path, **overrides), device, precision)
+            return cls(open_exported(path, place, overrides, trust=trust), place, precision, compiled=compiled)
+        return cls(load_weights(path, **overrides), device, precision, compiled=compiled)
 
     def __call__(self, image: Any, score_threshold: float = 0.05) -> Instances:
         """The objects in one image.

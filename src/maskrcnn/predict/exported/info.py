@@ -14,8 +14,10 @@ from maskrcnn.errors import ConfigError, WeightsError
 KEY = "maskrcnn"
 """Under this name the JSON text lies in the file's metadata."""
 FORMAT_VERSION = 1
-SMALLEST = 64
-"""Shorter sides cannot go into a graph for all sizes: below, the coarsest level is a single cell."""
+SMALLEST, LARGEST = 64, 4096
+"""Sides of images for a graph for all sizes, in pixels: below, the coarsest level is a single cell."""
+MOST_IMAGES = 256
+"""Images at a time for a graph for any number."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,18 @@ class ExportInfo:
 
     @property
     def image_dtype(self) -> Literal["uint8", "float32"]:
-        """Type of the input `images`, 0..255 either way: raw pixels are float, and so is what "bilinear" resizes."""
-        resized_outside_to_float = self.takes == "tensor" and self.data.interpolation == "bilinear"
+        """Of the input `images`, 0..255 either way: raw pixels are float, and what is not "antialias" resizes to it."""
+        resized_outside_to_float = self.takes == "tensor" and self.data.interpolation != "antialias"
         return "float32" if self.data.pixels == "raw" or resized_outside_to_float else "uint8"
+
+    def check(self) -> None:
+        """Raises `ValueError` for what no export has."""
+        if len(self.classes) != len(self.category_ids):
+            raise ValueError(f"{len(self.classes)} classes, {len(self.category_ids)} category ids")
+        if self.batch is not None and self.batch < 1:
+            raise ValueError(f"batch {self.batch}")
+        if self.size is not None and any(side < 1 or side % 32 for side in self.size):
+            raise ValueError(f"size {self.size[0]} x {self.size[1]}")
 
     def fit(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """(height, width) of a photo -> what it is resized to, and then padded to, before it goes in as `images`."""
@@ -89,7 +100,7 @@ class ExportInfo:
             if version != FORMAT_VERSION:
                 raise WeightsError(f"{path}: export format {version}, this maskrcnn reads {FORMAT_VERSION}; upgrade it")
             config = Config.from_dict(value["config"])
-            return cls(
+            info = cls(
                 classes=tuple(map(str, value["classes"])),
                 category_ids=tuple(map(int, value["category_ids"])),
                 model=config.model,
@@ -98,5 +109,10 @@ class ExportInfo:
                 batch=None if value["batch"] is None else int(value["batch"]),
                 precision=str(value["precision"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            info.check()
+            return info
+        except (
+            *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+            *(OverflowError, RecursionError, ConfigError),
+        ) as error:
             raise WeightsError(f"{path}: its description is damaged ({error}); export the model again") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from maskrcnn.config import Config, DataConfig, ModelConfig
 from maskrcnn.data.sample import resized_size
 from maskrcnn.errors import ConfigError, ExportError, WeightsError
-from maskrcnn.predict.exported.info import SMALLEST, ExportInfo
+from maskrcnn.predict.exported.info import LARGEST, MOST_IMAGES, SMALLEST, ExportInfo
 from maskrcnn.structures import Detections, KeypointSchema
 
 Arrays = dict[str, np.ndarray]
@@ -53,10 +53,14 @@ class ExportedModel:
         """
         info, count = self.info, len(images)
         height, width = int(images.shape[2]), int(images.shape[3])
-        if info.takes == "tensor" and (height % 32 or width % 32 or min(height, width) < SMALLEST):
+        fits = not (height % 32 or width % 32) and min(height, width) >= SMALLEST and max(height, width) <= LARGEST
+        if info.takes == "tensor" and not fits:
             raise ExportError(
-                f"{self.path}: takes sides that are multiples of 32 from {SMALLEST} on, got {height}x{width}"
+                f"{self.path}: takes sides that are multiples of 32 from {SMALLEST} to {LARGEST}, got "
+                f"{height}x{width}; resize the image, or export with --size"
             )
+        if info.batch is None and count > MOST_IMAGES:
+            raise ExportError(f"{self.path}: takes at most {MOST_IMAGES} images at a time, got {count}; give fewer")
         if info.batch is not None and count > info.batch:
             raise ExportError(
                 f"{self.path}: exported for {info.batch} images at a time, got {count}; "
@@ -95,11 +99,14 @@ def open_exported(
         ConfigError: an override of something that is fixed in the graph; a device that the runtime does not have.
     """
     path = Path(path)
-    files = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.stem)}-*x*{path.suffix}"))
+    files = [path] if path.is_file() else sized_files(path)
     if not files:
         raise WeightsError(f"{path}: no such file")
     opened = [open_run(file, device, trust=trust) for file in files]
     info = opened[0][0]
+    for file, (other, _) in zip(files, opened, strict=True):
+        if dataclasses.replace(other, size=info.size) != info:
+            raise WeightsError(f"{file} and {files[0]} hold different models; remove what is left of an earlier export")
     for name in overrides or {}:
         if name not in OVERRIDES:
             raise ConfigError(f"fixed when the model was exported; only {', '.join(OVERRIDES)} can change", field=name)
@@ -120,6 +127,12 @@ def open_run(path: Path, device: torch.device, *, trust: bool = False) -> tuple[
 def sized_path(path: Path, size: tuple[int, int] | None) -> Path:
     """The file for one of several sizes: NAME-HxW.onnx."""
     return path if size is None else path.with_stem(f"{path.stem}-{size[0]}x{size[1]}")
+
+
+def sized_files(path: Path) -> list[Path]:
+    """The files for several sizes that lie beside each other, in order."""
+    named = re.compile(re.escape(path.stem) + r"-\d+x\d+" + re.escape(path.suffix))
+    return sorted(file for file in path.parent.glob(f"*{path.suffix}") if named.fullmatch(file.name))
 
 
 def _fitting(opened: Sequence[tuple[ExportInfo, Run]]) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import torch
@@ -18,20 +19,22 @@ def open_file(path: Path, device: torch.device) -> tuple[str, Run]:
     if device.type != "cpu":
         raise ConfigError(f"OpenVINO files run on the CPU, not on {device.type}", field="device")
     core = ov.Core()
-    try:
-        model = core.read_model(path)
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: OpenVINO cannot open it: {str(error).splitlines()[-1]}") from error
-    if not model.has_rt_info([KEY]):
-        raise WeightsError(f"{path}: an OpenVINO file, but not one that `maskrcnn export` wrote")
-    text = model.get_rt_info([KEY]).astype(str)
     # Without the hint, OpenVINO computes in bf16 where the CPU can, and the masks' borders move.
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    try:
+        model = core.read_model(path)
+        if not model.has_rt_info([KEY]):
+            raise WeightsError(f"{path}: an OpenVINO file, but not one that `maskrcnn export` wrote")
+        text = model.get_rt_info([KEY]).astype(str)
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: OpenVINO cannot open it: {str(error).splitlines()[-1]}") from error
     names = [output.get_any_name() for output in model.outputs]
+    lock = threading.Lock()  # the request has one set of outputs, whoever asks
 
     def run(inputs: Arrays) -> Arrays:
-        outputs = request.infer(inputs)
-        return {name: outputs[index].copy() for index, name in enumerate(names)}  # the next call reuses its memory
+        with lock:
+            outputs = request.infer(inputs)
+            return {name: outputs[index].copy() for index, name in enumerate(names)}
 
     return text, run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -18,8 +19,8 @@ DESCRIPTION = f"{KEY}.json"
 COMPILED = "data/aotinductor/"
 """Where machine code lies in a package."""
 DAMAGED = (
-    *(OSError, zipfile.BadZipFile, pickle.UnpicklingError),
-    *(ValueError, KeyError, TypeError, IndexError, AttributeError),
+    *(OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, struct.error),
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError),
 )
 OUTPUTS = ("boxes", "scores", "labels", "valid", "masks")
 
@@ -63,8 +64,8 @@ def _run(graph: Graph) -> Run:
 def _open_compiled(path: Path, device: torch.device, trust: bool) -> Run:
     if not trust:
         raise ExportError(
-            f"{path}: holds machine code, which could do anything; if you made it yourself, open it with "
-            "Predictor.load(path, trust=True), else ask for an .onnx"
+            f"{path}: holds machine code, which could do anything; if you made it yourself, open it with --trust, in "
+            "Python Predictor.load(path, trust=True), else ask for an .onnx"
         )
     if device.type != "cpu":
         raise ConfigError(f"compiled .pt2 files run on the CPU, not on {device.type}", field="device")

@@ -25,7 +25,7 @@ from maskrcnn.ops.roi_align import roi_align_node
 
 SCHEMA = 8  # of torch.export's JSON since PyTorch 2.5
 ATEN = """
-    __and__ __or__ _assert_scalar _assert_tensor_metadata _to_copy _unsafe_view abs add add_ all amax amin any
+    __and__ __iand__ __ior__ __or__ _assert_scalar _assert_tensor_metadata _to_copy _unsafe_view abs add add_ all amax amin any
     arange argmax argmin argsort avg_pool2d batch_norm bitwise_and bitwise_not bitwise_or bmm cat ceil clamp
     clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone constant_pad_nd contiguous conv2d conv_transpose2d
     copy_ cumsum detach_ div div_ dropout einsum empty eq exp exp2 expand expand_as eye fill_ flatten flip floor
@@ -68,6 +68,7 @@ class Archive:
     def __init__(self, path: Path) -> None:
         """Raises `OSError`, `zipfile.BadZipFile`."""
         self.file = zipfile.ZipFile(path)
+        self.size = path.stat().st_size
         self.members = {info.filename.partition("/")[2]: info for info in self.file.infolist()}
 
     def __contains__(self, name: str) -> bool:
@@ -78,6 +79,8 @@ class Archive:
         info = self.members[name]
         if info.compress_type != zipfile.ZIP_STORED:  # PyTorch stores; a small file cannot blow up to a large one
             raise ValueError(f"{name} is compressed")
+        if info.file_size > self.size:  # before memory is asked for: the number may be anything
+            raise ValueError(f"{name} is cut off")
         content = bytearray(info.file_size)
         with self.file.open(info) as member:
             if member.readinto(content) != len(content):  # type: ignore[attr-defined]
@@ -203,7 +206,9 @@ class Graph:
         parts = target.split(".")
         match parts:
             case ["torch", "ops", "aten", name, overload] if name in OPERATORS:
-                return getattr(getattr(torch.ops.aten, name), overload)
+                packet = getattr(torch.ops.aten, name)
+                if overload in packet.overloads():  # any other attribute of a packet leads into Python itself
+                    return getattr(packet, overload)
             case ["torch", "ops", "maskrcnn", name, "default"] if name in OURS:
                 return OURS[name]
             case ["torch", name] if name in SYMBOLIC:
