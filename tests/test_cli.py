@@ -66,6 +66,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     fake("data.repair", **vars(repair))
     fake("training.loop", train=train)
     fake("evaluation.evaluate", evaluate=evaluate)
+    fake("predict.predictor", Predictor=SimpleNamespace(load=lambda *given, **options: (*given, options)))
     fake("weights.imagenet", imagenet_file=lambda name: Path(f"{name}.pth"))
     return seen
 
@@ -271,9 +272,9 @@ def test_training_errors_end_in_a_sentence(
 
 def test_evaluate_prints_and_writes(calls: Calls, tmp_path: Path) -> None:
     file = tmp_path / "deep" / "numbers.json"
-    assert run("evaluate", "M", "D", "--json", str(file)) == 0
+    assert run("evaluate", "M", "D", "--json", str(file), "--trust") == 0
     model, dataset, keywords = calls[0]
-    assert (model, len(dataset), keywords) == ("M", 5, {"device": "auto"})
+    assert (model, len(dataset), keywords) == (("M", {"device": "auto", "trust": True}), 5, {})
     assert json.loads(file.read_text()) == {"box": {"ap": 0.5}}
 
 
@@ -293,8 +294,8 @@ def test_predict_streams_and_saves(
 ) -> None:
     class Predictor:
         @classmethod
-        def load(cls, path: str, device: str) -> Predictor:
-            calls.append((path, device))
+        def load(cls, path: str, device: str, trust: bool) -> Predictor:
+            calls.append((path, device, trust))
             return cls()
 
         def stream(self, sources: list[str], **keywords: Any) -> str:
@@ -309,7 +310,7 @@ def test_predict_streams_and_saves(
     monkeypatch.setitem(sys.modules, "maskrcnn.predict.results", SimpleNamespace(save_results=save_results))
     assert run("predict", "M", "a.png", "folder", "--out", "O", "--save", "json,masks", "--score-threshold", "0.3") == 0
     assert calls == [
-        ("M", "auto"),
+        ("M", "auto", False),
         (["a.png", "folder"], {"batch_size": 1, "score_threshold": 0.3}),
         ("stream", Path("O"), ("json", "masks")),
     ]

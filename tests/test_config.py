@@ -81,7 +81,7 @@ def test_unknown_key_in_a_table() -> None:
         ("train.batch_size", 2.5, "expected int, got 2.5"),
         ("train.compile", 1, "expected bool, got 1"),
         ("train.batch_size", True, "expected int, got True"),
-        ("train.schedule", "stpe", "'stpe' is not one of 'step', 'cosine', 'constant'"),
+        ("train.schedule", "stpe", "'stpe' is not one of 'step', 'cosine', 'constant', 'manual', 'exponential'"),
         ("data.scale_jitter", 1.0, "expected a list, got 1.0"),
         ("data.scale_jitter", [1.0], "expected 2 values, got 1"),
         ("model.rpn", 3, "expected a table of fields, got 3"),
@@ -129,6 +129,26 @@ def test_wrong_type_names_field_and_value(name: str, value: Any, message: str) -
         ({"train.ema_decay": 1.0}, "train.ema_decay", "must lie in [0, 1)"),
         ({"train.epochs": 0.0}, "train.epochs", "must be positive"),
         ({"train.steps": -1}, "train.epochs", "must be positive"),
+        ({"model.fpn": None}, "model.rpn.anchors.sizes", "has 5 levels; without a pyramid"),
+        (
+            {"model.fpn": None, "model.rpn.anchors.sizes": [[64]], "model.backbone.stride": 32},
+            "model.backbone.stride",
+            "32 must be 8 or 16 without a pyramid",
+        ),
+        (
+            {"model.fpn": None, "model.rpn.anchors.sizes": [[64]], "model.backbone.stride": 16},
+            "model.box.fully_connected",
+            "must be 0",
+        ),
+        ({"model.backbone.stride": 16}, "model.backbone.stride", "16 is for networks without a pyramid"),
+        ({"model.box.pooler.kind": "crop_and_resize"}, "model.box.pooler", "for networks without a pyramid"),
+        ({"model.mask.predictor_kernel": 3}, "model.mask.predictor_kernel", "3 needs model.mask.upsamplings 0"),
+        ({"model.rpn.kernel": 2}, "model.rpn.kernel", "2 must be odd"),
+        ({"model.rpn.pre_nms_test": 0}, "model.rpn.pre_nms_test", "or null for all"),
+        ({"model.box.dropout": 1.0}, "model.box.dropout", "must lie in [0, 1)"),
+        ({"train.schedule": "manual"}, "train.rates", "is empty"),
+        ({"train.rates": [[5, 0.1]]}, "train.rates", "must start at 0 and rise"),
+        ({"train.decay_factor": 0.0}, "train.decay_factor", "must lie in (0, 1]"),
     ],
 )
 def test_fields_must_fit_together(changes: dict[str, Any], field: str, message: str) -> None:
@@ -155,7 +175,7 @@ def test_every_field_has_a_doc_and_a_kind() -> None:
 def test_the_fields_are_all_fields() -> None:
     names = [field.name for field in options.fields()]
     flat = dict(options._flatten(Config().to_dict(), ""))
-    assert set(flat) | {"model.mask"} == set(names)
+    assert set(flat) | {"model.fpn", "model.mask"} == set(names)
     assert len(names) == len(set(names))
 
 

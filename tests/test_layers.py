@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Imports only point up this list; rooms on one line are neighbours that may see each other.
 STREET = [
     ["errors", "memory"],
-    ["fields"],
+    ["fields", "text_proto"],
     ["config"],
     ["presets"],
     ["structures"],
@@ -25,6 +25,7 @@ STREET = [
     ["ops"],
     ["instances"],
     ["data"],
+    ["pipeline"],
     ["model"],
     ["weights"],
     ["predict"],

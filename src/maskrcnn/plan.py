@@ -77,7 +77,8 @@ def plan(
     choices += [_pixels] if fixed.get("data.pixels") != "rgb8" else []
     choices += [_input_size, _anchors, _counts, _epochs] if preset is None else [_counts]
     # What the user set of these comes first, because anchors and epochs depend on it.
-    first = ("data.", "train.steps", "train.minutes")
+    # All of it where the arrangement changes, because data and model must go together at any time.
+    first = ("",) if "model.fpn" in fixed else ("data.", "train.steps", "train.minutes")
     config = set_fields(config, {key: value for key, value in fixed.items() if key.startswith(first)})
     for choose in choices:
         changes, reason = choose(dataset, config)
@@ -212,7 +213,7 @@ def _counts(dataset: Dataset, config: Config) -> Choice:
     changes = {
         "model.box.detections_per_image": detections,
         "model.rpn.post_nms_test": proposals,
-        "model.rpn.pre_nms_test": max(rpn.pre_nms_test, proposals),
+        "model.rpn.pre_nms_test": rpn.pre_nms_test and max(rpn.pre_nms_test, proposals),
     }
     return changes, f"at most {detections} detections an image from {proposals} proposals: one image has {most} objects"
 

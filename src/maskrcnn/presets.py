@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maskrcnn.config import (
+    AnchorConfig,
     BackboneConfig,
     BoxHeadConfig,
     Config,
@@ -10,6 +11,7 @@ from maskrcnn.config import (
     FPNConfig,
     MaskHeadConfig,
     ModelConfig,
+    PoolerConfig,
     RPNConfig,
     TrainConfig,
 )
@@ -96,6 +98,107 @@ def _torchvision() -> Config:
     )
 
 
+def _tensorflow(
+    trunk: str, *, crop: int, pool: int, mask: int, convolutions: int, stride: int = 8, detections: int = 300
+) -> Config:
+    """The conventions of the TensorFlow Object Detection API and the numbers of its sample configs for COCO."""
+    inception = trunk.startswith("inception")
+    return Config(
+        model=ModelConfig(
+            backbone=BackboneConfig(
+                name=trunk,
+                stride=stride,
+                norm="frozen_statistics",
+                norm_eps=1e-3 if inception else 1e-5,
+                frozen_stages=0,
+            ),
+            fpn=None,
+            rpn=RPNConfig(
+                anchors=AnchorConfig(sizes=((64.0, 128.0, 256.0, 512.0),), ratios=(2.0, 1.0, 0.5), border="drop"),
+                low_quality_rule="first",
+                channels=512,
+                dilation=2 if stride == 8 else 1,
+                activation="relu6",
+                score="softmax",
+                box_weights=(10.0, 10.0, 5.0, 5.0),
+                limit_log_scale=False,
+                pre_nms_train=None,
+                pre_nms_test=None,
+                post_nms_train=300,
+                post_nms_test=300,
+                clip_after_nms=True,
+                min_size=0.0,
+                smooth_l1_beta=1.0,
+                box_loss_weight=2.0,
+            ),
+            box=BoxHeadConfig(
+                pooler=PoolerConfig(kind="crop_and_resize", resolution=crop, max_pool=(pool, pool)),
+                fully_connected=0,
+                samples_per_image=64,
+                add_truth=False,
+                limit_log_scale=False,
+                smooth_l1_beta=1.0,
+                score_threshold=0.0,
+                nms_iou=0.6,
+                clip_after_nms=True,
+                detections_per_class=100,
+                detections_per_image=detections,
+                candidates_per_image=None,
+                box_loss_weight=2.0,
+            ),
+            mask=MaskHeadConfig(
+                resize=mask,
+                convolutions=convolutions,
+                upsamplings=0,
+                predictor_kernel=3,
+                paste="tensorflow",
+                soft_targets=True,
+                loss_weight=4.0,
+            ),
+            image_mean=(127.5,) * 3 if inception else (123.68, 116.779, 103.939),
+            image_std=(127.5,) * 3 if inception else (1.0,) * 3,
+        ),
+        data=DataConfig(max_size=1365, interpolation="tensorflow", size_rounding="tensorflow", pad_multiple=1),
+        train=TrainConfig(
+            steps=200_000,
+            batch_size=1,
+            learning_rate=3e-4,
+            learning_rate_batch=1,
+            weight_decay=0.0,
+            schedule="manual",
+            rates=((0, 3e-4), (900_000, 3e-5), (1_200_000, 3e-6)),
+            warmup_steps=0,
+        ),
+    )
+
+
+def _tensorflow_inception_v2() -> Config:
+    config = _tensorflow("inception_v2", stride=16, crop=14, pool=2, mask=15, convolutions=1)
+    rates = ((0, 2e-4), (900_000, 2e-5), (1_200_000, 2e-6))
+    return config.replace(**{"train.learning_rate": 2e-4, "train.rates": rates})
+
+
+def _tensorflow_two() -> Config:
+    """The Keras heir of the largest one: stride 16, squares, batches."""
+    config = _tensorflow("inception_resnet_v2", stride=16, crop=17, pool=1, mask=33, convolutions=3, detections=100)
+    return config.replace(
+        **{
+            "model.backbone.stage_two_padding": "same",
+            "data.resize": "fixed",
+            "data.min_size": 1024,
+            "data.max_size": 1024,
+            "train.batch_size": 16,
+            "train.learning_rate": 0.008,
+            "train.learning_rate_batch": 16,
+            "train.schedule": "cosine",
+            "train.rates": (),
+            "train.decay_steps": 200_000,
+            "train.warmup_steps": 5000,
+            "train.warmup_factor": 0.0,
+        }
+    )
+
+
 PRESETS = {
     "r18-fpn": lambda: _resnet("resnet18"),
     "r34-fpn": lambda: _resnet("resnet34"),
@@ -110,6 +213,13 @@ PRESETS = {
     ),
     "shapes": _shapes,
     "torchvision-r50-fpn": _torchvision,
+    "mask_rcnn_inception_v2_coco": _tensorflow_inception_v2,
+    "mask_rcnn_resnet50_atrous_coco": lambda: _tensorflow("resnet_v1_50", crop=14, pool=2, mask=33, convolutions=3),
+    "mask_rcnn_resnet101_atrous_coco": lambda: _tensorflow("resnet_v1_101", crop=14, pool=2, mask=33, convolutions=3),
+    "mask_rcnn_inception_resnet_v2_atrous_coco": lambda: _tensorflow(
+        "inception_resnet_v2", crop=17, pool=1, mask=33, convolutions=3, detections=100
+    ),
+    "mask_rcnn_inception_resnet_v2_1024x1024_coco17": _tensorflow_two,
 }
 
 

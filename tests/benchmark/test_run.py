@@ -49,7 +49,7 @@ def test_inference_by_batch_size_and_part() -> None:
     assert [row.extra["detections"] for row in whole] == [40, 80, 40, 80]  # random weights, every slot is filled
     assert all(row.repeat == 2 and row.median_ms > 0 and row.images_per_second for row in whole)
     parts = [row.name.removeprefix("part: ") for row in rows if row.name.startswith("part: ")]
-    assert parts == [*infer.PARTS, *infer.PARTS]
+    assert parts == 2 * [part for part in infer.PARTS if part != "stage two"]  # another arrangement has that
     assert "40 detections an image, so that masks and RLE are timed too" in context.notes[0]
 
 

@@ -349,3 +349,45 @@ def test_padded_size() -> None:
     assert padded_size(64, 97, data) == (64, 128)
     square = DataConfig(resize="square", min_size=64, max_size=100)
     assert padded_size(64, 97, square) == (128, 128)
+
+
+# ---------------------------------------------------------------- TensorFlow's resizers
+
+
+def test_tensorflow_sizes_round_half_to_even_in_float32():
+    data = DataConfig(min_size=96, max_size=128, size_rounding="tensorflow", pad_multiple=32)
+    assert resized_size(233, 301, data) == (96, 124)
+    assert resized_size(180, 131, data) == (128, 93)
+    assert resized_size(64, 64, data) == (96, 96)  # up as well
+    halves = DataConfig(min_size=50, max_size=1000, size_rounding="tensorflow")
+    assert resized_size(100, 101, halves) == (50, 50)  # 50.5
+    assert resized_size(100, 103, halves) == (50, 52)  # 51.5
+    nearest = DataConfig(min_size=50, max_size=1000)
+    assert resized_size(100, 101, nearest) == (50, 51)
+
+
+def test_fixed_size_ignores_the_shape():
+    data = DataConfig(resize="fixed", min_size=64, max_size=48, pad_multiple=32)
+    assert resized_size(300, 20, data) == (64, 48)
+    assert padded_size(64, 48, data) == (64, 64)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (20, 5), (3, 30), (50, 40)])
+def test_tensorflow_bilinear_by_hand(size: tuple[int, int]):
+    image = torch.randint(0, 256, (3, 16, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found, values = resize_image(image, size, "tensorflow"), image.numpy().astype(np.float32)
+    assert found.dtype == torch.float32
+    for i in range(size[0]):
+        y = np.float32(i) * (np.float32(16) / np.float32(size[0]))
+        top, bottom = int(y), min(int(y) + 1, 15)
+        for j in range(size[1]):
+            x = np.float32(j) * (np.float32(12) / np.float32(size[1]))
+            left, right = int(x), min(int(x) + 1, 11)
+            first = values[:, top, left] + (values[:, top, right] - values[:, top, left]) * (x - left)
+            second = values[:, bottom, left] + (values[:, bottom, right] - values[:, bottom, left]) * (x - left)
+            assert np.array_equal(found[:, i, j].numpy(), first + (second - first) * (y - top))
+
+
+def test_tensorflow_leaves_an_image_of_the_right_size_alone():
+    image = torch.randint(0, 256, (3, 16, 12), dtype=torch.uint8)
+    assert torch.equal(resize_image(image, (16, 12), "tensorflow"), image.float())

@@ -43,6 +43,18 @@ def _scales(height: int, width: int, data: DataConfig) -> list[float]:
 
 
 @settings(deadline=None)
+@given(SIDES, SIDES, st.sampled_from(["short", "square"]), st.integers(32, 200), st.integers(0, 200))
+def test_tensorflow_sizes_are_the_same_in_a_graph(height, width, resize, min_size, more):
+    data = DataConfig(resize=resize, size_rounding="tensorflow", min_size=min_size, max_size=min_size + more)
+    assert content_in((40960, 40960), (height, width), data) == resized_size(height, width, data)
+
+
+def test_a_fixed_size_is_fixed_in_a_graph():
+    data = DataConfig(resize="fixed", min_size=64, max_size=48)
+    assert content_in((64, 64), (10, 300), data) == resized_size(10, 300, data) == (64, 48)
+
+
+@settings(deadline=None)
 @given(SIDES, SIDES, st.sampled_from([(64, 96), (96, 64), (128, 128), (64, 320)]))
 def test_content_never_leaves_the_input_and_fills_it_one_way(height, width, size):
     data = DataConfig(min_size=1000, max_size=2000)
@@ -55,7 +67,7 @@ def test_content_never_leaves_the_input_and_fills_it_one_way(height, width, size
 @settings(deadline=None, max_examples=60)
 @given(
     *(SIDES, SIDES, st.sampled_from([(64, 96), (96, 64), (160, 160)]), st.sampled_from(ROUNDINGS)),
-    *(st.sampled_from(["antialias", "bilinear"]), st.sampled_from(["rgb8", "raw"]), st.integers(0, 99)),
+    *(st.sampled_from(["antialias", "bilinear", "tensorflow"]), st.sampled_from(["rgb8", "raw"]), st.integers(0, 99)),
 )
 def test_pixels_are_those_of_the_resize_outside(height, width, size, how, interpolation, pixels, seed):
     data = DataConfig(

@@ -8,8 +8,9 @@ from torchvision.ops import roi_align
 
 from maskrcnn.model.anchors import Anchors, cell_anchors
 from maskrcnn.model.losses import mask_bce, mask_dice, masked_sum, smooth_l1
-from maskrcnn.model.mask_head import resample, upsampled_logits
+from maskrcnn.model.mask_head import own_logits, resample, upsampled_logits
 from maskrcnn.model.rpn import RPNTargets
+from maskrcnn.ops.crop_and_resize import crops_of_full_masks
 from maskrcnn.ops.matching import gather
 from maskrcnn.structures import LossPart, Proposals, empty_targets
 from tests.model.tiny import batch, tiny_model, truth
@@ -71,9 +72,19 @@ def test_proposals_of_a_batch_compete_when_asked():
     torch.testing.assert_close(found[1].scores[found[1].valid].sort(descending=True).values, best)
 
 
-@pytest.mark.parametrize("convolutions", [1, 2])
-def test_rpn_at_some_anchors_equals_all_anchors_there(convolutions):
-    model = tiny_model(**{"model.rpn.convolutions": convolutions})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"convolutions": 2},
+        {"kernel": 5, "channels": 12},
+        {"dilation": 2, "activation": "relu6", "score": "softmax"},
+        {"kernel": 1},
+    ],
+    ids=lambda changes: ",".join(changes),
+)
+def test_rpn_at_some_anchors_equals_all_anchors_there(changes):
+    model = tiny_model(**{f"model.rpn.{name}": value for name, value in changes.items()})
     images, sizes = batch(2)
     features = [f.detach().requires_grad_() for f in model.features(images, sizes)]
     anchors = [3 * f.shape[2] * f.shape[3] for f in features]
@@ -95,17 +106,18 @@ def test_rpn_at_some_anchors_equals_all_anchors_there(convolutions):
 
 def test_rpn_samples_half_positive_at_most_and_all_objects_get_one():
     model = tiny_model()
-    anchors = torch.cat(model.anchors(model.features(*batch()), (96, 96)))
-    chosen = model.rpn.targets(anchors, truth())
+    images, sizes = batch()
+    anchors = torch.cat(model.anchors(model.features(images, sizes), (96, 96)))
+    chosen = model.rpn.targets(anchors, truth(), sizes)
     assert isinstance(chosen, RPNTargets)
     assert (chosen.sampled.sum(1) == 256).all()
     assert (chosen.positive.sum(1) <= 128).all()
     assert (chosen.positive.sum(1) >= 3).all()
-    again = model.rpn.targets(anchors, truth())
+    again = model.rpn.targets(anchors, truth(), sizes)
     assert torch.equal(chosen.indices, again.indices)  # the same key, the same choice
     other = truth()
     other.keys += 1000
-    assert not torch.equal(chosen.indices, model.rpn.targets(anchors, other).indices)
+    assert not torch.equal(chosen.indices, model.rpn.targets(anchors, other, sizes).indices)
 
 
 def test_box_samples_put_foreground_first_and_carry_the_match():
@@ -171,13 +183,40 @@ def test_mask_logits_of_the_last_deconvolution_equal_the_plain_layers():
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_logits_of_the_own_class_are_those_of_the_whole_convolution(kernel):
+    x = torch.randn(6, 4, 7, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, labels = torch.randn(5, 4, kernel, kernel, requires_grad=True), torch.randint(0, 5, (6,))
+    ours = own_logits(x, weight[labels])
+    plain = torch.nn.functional.conv2d(x, weight, padding=kernel // 2)[torch.arange(6), labels]
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    for a, b in zip(*(torch.autograd.grad(y.square().sum(), (x, weight)) for y in (ours, plain)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+
+
+def test_mask_targets_with_cells_on_the_border_equal_crop_and_resize_of_the_full_mask():
+    """Within a pixel of the mask's outline, which TensorFlow moves by up to half a pixel."""
+    side = 112
+    full = torch.zeros(1, 400, 520)
+    full[0, 80 : 80 + 2 * side, 120 : 120 + 2 * side] = disc(2 * side)
+    crop_box = torch.tensor([[120.0, 80.0, 344.0, 304.0]]).expand(40, 4)
+    boxes = crop_box + (torch.rand(40, 4) - 0.5) * 100
+    ours = resample(disc(side).expand(40, -1, -1), crop_box, boxes, 33, corners=True)
+    matched = torch.zeros(40, dtype=torch.int64)
+    theirs = crops_of_full_masks(full, boxes, matched, frame=(400, 520), resolution=33)
+    assert (ours - theirs).abs().mean() < 0.01
+    centred = resample(disc(side).expand(40, -1, -1), crop_box, boxes, 33)
+    assert (centred - theirs).abs().mean() > 2 * (ours - theirs).abs().mean()
+
+
 def test_mask_loss_without_foreground_is_a_connected_zero():
     model, targets = tiny_model(), empty_targets(2, 4, 112)
     proposals = Proposals(
         torch.rand(2, 5, 4) * 30 + torch.tensor([0, 0, 40, 40]), torch.ones(2, 5), torch.ones(2, 5) > 0
     )
-    features = model.features(*batch())[:4]
-    part = model.mask_head.train_on(features, model.box_head.targets(proposals, targets), targets)["mask"]
+    chosen = model.mask_head.foreground(model.box_head.targets(proposals, targets))
+    seen = model.see_masks(model.features(*batch()), (96, 96), chosen.boxes, chosen.image_index)
+    part = model.mask_head.train_on(seen, chosen, targets)["mask"]
     assert isinstance(part, LossPart)
     assert part.total == 0
     assert part.count == 0

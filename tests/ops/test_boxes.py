@@ -51,3 +51,11 @@ def test_decode_bounds_wild_sizes():
     wild = torch.tensor([[0.0, 0.0, 1000.0, 1000.0]])
     box = decode(wild, torch.tensor([[0.0, 0.0, 16.0, 16.0]]), (1.0, 1.0, 1.0, 1.0))
     assert torch.allclose(box[:, 2] - box[:, 0], torch.tensor(1000.0))
+
+
+def test_a_wild_regression_is_bounded_or_not():
+    box, wild = torch.tensor([[0.0, 0.0, 16.0, 16.0]]), torch.tensor([[0.0, 0.0, 6.0, 6.0]])
+    weights = (1.0, 1.0, 1.0, 1.0)
+    bounded, free = decode(wild, box, weights), decode(wild, box, weights, limited=False)
+    torch.testing.assert_close(bounded[0, 2] - bounded[0, 0], torch.tensor(1000.0))
+    torch.testing.assert_close(free[0, 2] - free[0, 0], 16 * torch.tensor(6.0).exp())

@@ -13,6 +13,7 @@ from pycocotools import mask as reference
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from maskrcnn.errors import DataError
+from maskrcnn.ops.crop_and_resize import crop_and_resize
 from maskrcnn.ops.masks import (
     crop_masks,
     decode_rle,
@@ -221,3 +222,31 @@ def test_bad_mask_files_are_named(tmp_path):
         mask_to_rle(MaskFile(tmp_path / "bad.png"), (4, 4))
     Image.fromarray(np.array([[0, 1], [2, 2]], np.uint8)).save(tmp_path / "labels.png")
     assert decode_rle(mask_to_rle(MaskFile(tmp_path / "labels.png", value=2), (2, 2))).tolist() == [[0, 0], [1, 1]]
+
+
+def test_tensorflow_paste_is_crop_and_resize_of_the_mask():
+    """The image, as a box in the frame of the object's box, read from the mask; pixels above 0.5 belong to it."""
+    numbers, side = np.random.default_rng(0), 40
+    masks = numbers.random((6, 9, 9), np.float32)
+    corner = numbers.uniform(-0.1, 0.6, (6, 2))
+    boxes = np.concatenate([corner, corner + numbers.uniform(0.1, 0.5, (6, 2))], 1).astype(np.float32)
+    boxes[0] = [0, 0, 1, 1]
+    boxes[1, 2:] = boxes[1, :2]  # without an area
+    sides = np.tile(np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-4), 2)
+    whole = (np.array([0, 0, 1, 1], np.float32) - np.tile(boxes[:, :2], 2)) / sides
+    index = torch.arange(6)
+    read = crop_and_resize(
+        torch.from_numpy(masks)[:, None], torch.from_numpy(whole), index, frame=(1, 1), resolution=side
+    )[:, 0].numpy()
+    pasted = paste_masks(masks, boxes * side, (side, side), "tensorflow")
+    np.testing.assert_allclose(pasted, read, atol=1e-4)
+    rles = roi_masks_to_rle(masks, boxes * side, (side, side), 0.5, "tensorflow")
+    assert np.array_equal(np.stack([decode_rle(rle) for rle in rles]), pasted > 0.5)
+
+
+def test_tensorflow_masks_need_more_than_the_threshold():
+    half, box = np.full((1, 5, 5), 0.5, np.float32), np.array([[0.0, 0.0, 8.0, 8.0]], np.float32)
+    assert not decode_rle(roi_masks_to_rle(half, box, (8, 8), 0.5, "tensorflow")[0]).any()
+    assert decode_rle(roi_masks_to_rle(half, box, (8, 8), 0.5, "exact")[0]).any()
+    flat = roi_masks_to_rle(half + 0.1, np.array([[0.0, 0.0, 8.0, 1.0]], np.float32), (1, 8), 0.5, "tensorflow")[0]
+    assert decode_rle(flat).all()  # an image of one row

@@ -59,3 +59,28 @@ def test_choose_takes_no_more_than_asked_and_only_candidates():
     assert chosen.sum(1).tolist() == [1, 4]
     indices, chosen = choose(candidates[:, :0], noise[:, :0], 5)
     assert indices.shape == chosen.shape == (2, 0)
+
+
+def test_the_first_of_equal_boxes_is_forced_and_matched_to_the_object():
+    """TensorFlow's rule: one box an object, and it learns this object even where it overlaps another more."""
+    objects = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [4.0, 0.0, 14.0, 10.0], [50.0, 50.0, 52.0, 52.0]]])
+    boxes = torch.tensor(
+        [[2.0, 0.0, 12.0, 10.0], [1.5, 0.0, 11.5, 10.0], [0.0, 90.0, 9.0, 99.0], [48.0, 48.0, 54.0, 54.0]] * 2
+    )
+    valid, crowd = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.bool)
+    ties = match(boxes, objects, valid, crowd, low_quality=True)
+    first = match(boxes, objects, valid, crowd, low_quality=True, first_only=True)
+    assert ties.forced[0].nonzero()[:, 0].tolist() == [0, 1, 3, 4, 5, 7]
+    assert first.forced[0].nonzero()[:, 0].tolist() == [0, 1, 3]
+    assert first.matched[0, [0, 1, 3]].tolist() == [1, 0, 2]  # box 0 overlaps both objects as much
+    assert torch.equal(first.iou, ties.iou)
+
+
+def test_a_box_that_two_objects_ask_for_goes_to_the_first():
+    objects = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 20.0, 20.0]]])
+    boxes = torch.tensor([[0.0, 0.0, 18.0, 18.0], [60.0, 60.0, 70.0, 70.0]])
+    valid, crowd = torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.bool)
+    found = match(boxes, objects, valid, crowd, low_quality=True, first_only=True)
+    assert found.forced[0].tolist() == [True, False]
+    assert found.matched[0, 0] == 0
+    assert match(boxes, objects, valid, crowd, low_quality=True).matched[0, 0] == 1

@@ -17,7 +17,15 @@ from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 import maskrcnn.ops.nms as module
-from maskrcnn.ops.nms import keep_by_iteration, keep_by_torchvision, largest_float32, nms_keep
+from maskrcnn.ops.nms import (
+    best_first,
+    first_of_best,
+    keep_by_iteration,
+    keep_by_torchvision,
+    largest_float32,
+    nms_first,
+    nms_keep,
+)
 
 needs_triton = pytest.mark.skipif(module.importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
@@ -34,6 +42,43 @@ def test_equals_torchvision_per_image_and_group():
         rows = valid[image].nonzero()[:, 0]
         expected = rows[batched_nms(boxes[image, rows], scores[image, rows], groups[image, rows], 0.5)]
         assert sorted(expected.tolist()) == keep[image].nonzero()[:, 0].tolist()
+
+
+def crowd(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes that overlap much, scores with ties."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(2, count, 2, generator=generator) * 30
+    boxes = torch.cat([corner, corner + 20 + torch.rand(2, count, 2, generator=generator) * 10], -1)
+    scores = torch.randint(0, 50, (2, count), generator=generator) / 50
+    return boxes, scores, torch.rand(2, count, generator=generator) > 0.1
+
+
+@pytest.mark.parametrize("wanted", [1, 7, 40, 500])
+def test_the_first_that_survive_are_those_of_the_whole_nms(wanted: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "BLOCK", 16)  # many blocks
+    boxes, scores, valid = crowd(300, wanted)
+    indices, real = nms_first(boxes, scores, valid, 0.6, wanted)
+    assert indices.shape == real.shape == (2, wanted)
+    for image in range(2):
+        rows = valid[image].nonzero()[:, 0]
+        expected = rows[nms(boxes[image, rows], scores[image, rows], 0.6)][:wanted]
+        assert indices[image, real[image]].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("wanted", [1, 40, 500])
+def test_without_a_look_at_the_values_the_first_are_the_same(wanted: int):
+    boxes, scores, valid = crowd(300, wanted)
+    scores = scores + torch.arange(300) * 1e-6  # no ties
+    exact, real = nms_first(boxes, scores, valid, 0.6, wanted)
+    for some, everything in zip(first_of_best(boxes, scores, valid, 0.6, wanted), (exact, real), strict=True):
+        assert torch.equal(some * real, everything * real)
+
+
+def test_best_first_keeps_the_order_of_ties():
+    values, indices = best_first(torch.tensor([[1.0, 3.0, 1.0, 3.0, 2.0]]), 4)
+    assert values.tolist() == [[3.0, 3.0, 2.0, 1.0]]
+    assert indices.tolist() == [[1, 3, 4, 0]]
+    assert best_first(torch.zeros(2, 3), 9)[0].shape == (2, 3)
 
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor, float]

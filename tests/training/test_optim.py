@@ -43,6 +43,33 @@ def test_length_unknown():
     assert lr_at(500, SGD, None) == pytest.approx(0.02)
 
 
+def test_manual_rates_follow_the_batch_and_the_steps():
+    rates = ((0, 0.01), (30, 0.001))
+    config = TrainConfig(schedule="manual", rates=rates, learning_rate=0.01, batch_size=8, warmup_steps=0)
+    assert [lr_at(step, config, 20) for step in (0, 29, 30, 500)] == pytest.approx([0.005, 0.005, 0.0005, 0.0005])
+
+
+def test_exponential_without_decay_steps_falls_once_in_the_run():
+    config = TrainConfig(schedule="exponential", batch_size=16, warmup_steps=0, decay_factor=0.5, decay_staircase=False)
+    assert [lr_at(step, config, 100) for step in (0, 50, 100)] == pytest.approx([0.02, 0.02 * 0.5**0.5, 0.01])
+    assert lr_at(50, config, None) == pytest.approx(0.02)
+
+
+def test_cosine_holds_and_ends_at_its_lowest():
+    config = TrainConfig(
+        schedule="cosine",
+        batch_size=16,
+        warmup_steps=50,
+        hold_steps=10,
+        decay_steps=100,
+        end_rate=0.004,
+        warmup_factor=0.0,
+    )
+    steps = (0, 25, 50, 60, 80, 99, 100, 500)  # half-way at 80; warm-up is longer than a tenth of this run
+    expected = [0.004, 0.01, 0.02, 0.02, 0.01, 0.004, 0.004, 0.004]
+    assert [lr_at(step, config, 20) for step in steps] == pytest.approx(expected)
+
+
 @given(
     step=st.integers(0, 500),
     total=st.integers(1, 500),

@@ -11,7 +11,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss,
 
 from maskrcnn.errors import WeightsError
 from maskrcnn.model.box_head import BoxOutput
-from maskrcnn.model.rpn import BOX_WEIGHTS, RPNTargets
+from maskrcnn.model.rpn import RPNTargets
 from maskrcnn.ops.boxes import encode
 from maskrcnn.ops.masks import paste_masks
 from maskrcnn.structures import Samples, empty_targets
@@ -159,7 +159,10 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
     goal = torch.stack([m[c] for m, c in zip(matched, chosen, strict=True)])
     is_positive = torch.stack([label[c] == 1 for label, c in zip(labels, chosen, strict=True)])
     rpn_targets = RPNTargets(
-        indices, is_positive, torch.ones_like(is_positive), encode(goal, anchors[0][indices], BOX_WEIGHTS)
+        indices,
+        is_positive,
+        torch.ones_like(is_positive),
+        encode(goal, anchors[0][indices], ours.rpn.config.box_weights),
     )
     parts = ours.rpn.loss(*ours.rpn.at(features, indices), rpn_targets)
     torch.manual_seed(0)
@@ -188,7 +191,8 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
         valid=torch.ones_like(labels_here, dtype=torch.bool),
     )
     assert samples.foreground.sum() > 5
-    output = ours.box_head(features[:4], samples.boxes, samples.valid)
+    frame = (prepared.tensors.shape[2], prepared.tensors.shape[3])
+    _, _, output = ours.classify(features, frame, samples.boxes, samples.valid)
     assert isinstance(output, BoxOutput)
     parts = ours.box_head.loss(output, samples, targets)
     assert abs(parts["class"].total / parts["class"].count - class_loss) < 1e-4
@@ -210,7 +214,7 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
     )  # fmt: skip
     image_index = torch.cat([torch.full((len(b),), i) for i, b in enumerate(positive_boxes)])
     labels_of = torch.cat([t["labels"][i] - 1 for t, i in zip(resized, positive_index, strict=True)])
-    ours_logits = ours.mask_head(features[:4], torch.cat(positive_boxes), image_index, labels_of)
+    ours_logits = ours.mask_head(ours.see_masks(features, frame, torch.cat(positive_boxes), image_index), labels_of)
     part = ours.mask_head.loss(ours_logits, target, torch.ones(len(target), dtype=torch.bool))["mask"]
     assert abs(part.total / part.count - expected) < 1e-4
 

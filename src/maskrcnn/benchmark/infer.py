@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +30,7 @@ PARTS = (
     "RPN head",
     "proposals",
     "box RoIAlign",
+    "stage two",
     "box head",
     "postprocess",
     "mask RoIAlign",
@@ -39,7 +39,7 @@ PARTS = (
     "rest",
 )
 """Of a call, in the order of the data."""
-DENSE = ("trunk", "FPN", "RPN head", "box head", "mask head")
+DENSE = ("trunk", "FPN", "RPN head", "stage two", "box head", "mask head")
 """Parts whose work is arithmetic; the others move memory."""
 
 
@@ -180,19 +180,19 @@ def _watched_network(predictor: Predictor, ledger: Ledger) -> Iterator[None]:
     calls: list[tuple[Any, str, str]] = [
         (model, "normalise", "normalise"),
         (model.backbone, "forward", "trunk"),
-        (model.fpn, "forward", "FPN"),
         (model.rpn, "forward", "RPN head"),
         (model.anchors, "forward", "proposals"),
         (model.rpn, "decode", "proposals"),
         (model.box_head, "forward", "box head"),
         (model.box_head, "decode", "postprocess"),
-        (sys.modules["maskrcnn.model.box_head"], "multilevel_roi_align", "box RoIAlign"),
+        (model, "see_boxes", "box RoIAlign"),
+        (model, "see_masks", "mask RoIAlign"),
+    ]
+    calls += [
+        (module, "forward", part) for module, part in ((model.fpn, "FPN"), (model.stage_two, "stage two")) if module
     ]
     if model.mask_head is not None:
-        calls += [
-            (model.mask_head, "decode", "mask head"),
-            (sys.modules["maskrcnn.model.mask_head"], "multilevel_roi_align", "mask RoIAlign"),
-        ]
+        calls.append((model.mask_head, "decode", "mask head"))
     with watched(ledger, *calls):
         yield
 

@@ -82,6 +82,7 @@ class _Unasked:
 def _declare(command: Any) -> None:
     """Every command and its options. `command(name, help, group, usage)` makes a parser."""
     device = {"type": str, "default": "auto", "help": "auto, cuda, cuda:1, mps or cpu"}
+    trust = {"action": "store_true", "help": "run an exported .pt2 that holds machine code"}
     formats = {"type": str, "default": "auto", "help": "name of the data format; auto looks at the files"}
     file = {"type": str, "metavar": "FILE", "help": "YAML or JSON with config fields, as `maskrcnn config` prints"}
     boxes = {"type": str, "default": "given", "help": "given: as annotated; masks: made anew around the masks"}
@@ -92,13 +93,13 @@ def _declare(command: Any) -> None:
     p.add_argument("--minutes", type=float | None, default=None, help="time limit of the training")
     p.add_argument("--device", **device)
 
-    p = command("train", "train on a folder or an annotation file", usage="maskrcnn train DATA [options]")
-    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=DATA)
+    p = command("train", "train on a folder or an annotation file", usage=TRAIN)
+    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=f"{DATA}; or {PIPELINE}")
     p.add_argument("--val", **optional, metavar="DATA", help="validation data, where DATA does not hold any")
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
     p.add_argument("--preset", type=str, default="auto", help=f"auto looks at the data; or {', '.join(PRESETS)}")
-    p.add_argument("--weights", type=str, default="imagenet", help="imagenet, none, last, a weight file or a run")
+    p.add_argument("--weights", type=str, default="auto", help=WEIGHTS)
     p.add_argument("--out", type=str, default="runs/train", help="folder of the run")
     p.add_argument("--check", type=str, default="auto", help=CHECK)
     p.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -114,6 +115,7 @@ def _declare(command: Any) -> None:
     p.add_argument("--boxes", **boxes)
     p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
     p.add_argument("--device", **device)
+    p.add_argument("--trust", **trust)
 
     p = command("predict", "find objects in images, and draw or save them")
     p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
@@ -123,6 +125,7 @@ def _declare(command: Any) -> None:
     p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
     p.add_argument("--batch-size", type=int, default=1, help="images at a time")
     p.add_argument("--device", **device)
+    p.add_argument("--trust", **trust)
 
     p = command("export", "write a model for other runtimes and check what was written", usage=EXPORT)
     p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
@@ -151,7 +154,7 @@ def _declare(command: Any) -> None:
     p.add_argument("--scaling", action="store_true", help="how time grows with proposals, detections, classes, area")
     p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
     p.add_argument("--compare", **optional, metavar="EARLIER.json", help="put the numbers next to earlier ones")
-    p.add_argument("--trust", action="store_true", help="run an exported .pt2 that holds machine code")
+    p.add_argument("--trust", **trust)
 
     p = command("inspect", "look inside data")
     inside = p.add_subcommands(dest="what", required=True)
@@ -164,7 +167,7 @@ def _declare(command: Any) -> None:
     p.add_argument("--config", default=None, **file | {"type": str | None})
     options.add_options(p)
 
-    p = command("convert", "write data in another format")
+    p = command("convert", "write data, weights or a config in another format")
     inside = p.add_subcommands(dest="what", required=True)
     usage = "maskrcnn convert data SRC DST --to FORMAT [options]"
     p = command("data", "write a data set in another format, into a new folder", inside, usage)
@@ -176,6 +179,28 @@ def _declare(command: Any) -> None:
     p.add_argument("--split", **optional, help="only this part of the data")
     p.add_argument("--mask-type", **optional, metavar="TYPE", help="masks of a tfrecord: png or numerical")
     p.add_argument("--shards", type=int | None, default=None, help="files of a tfrecord, for each split")
+
+    usage = "maskrcnn convert config SRC DST [options]"
+    p = command("config", "turn a pipeline.config into YAML, or a config into a pipeline.config", inside, usage)
+    p.add_argument("src", type=str, metavar="SRC", help="a pipeline.config (.config), YAML, JSON or a run")
+    p.add_argument("dst", type=str, metavar="DST", help="new file: .yaml, or .config for a pipeline.config")
+    p.add_argument("--add-masks", action="store_true", help="turn Faster R-CNN into Mask R-CNN, in six steps")
+    p.add_argument("--mask-type", type=str, default="png", help="with --add-masks: png or numerical, as in the records")
+    p.add_argument("--train-records", type=str, nargs="+", metavar="FILE", help="put into train_input_reader")
+    p.add_argument("--val-records", type=str, nargs="+", metavar="FILE", help="put into eval_input_reader")
+    p.add_argument("--label-map", **optional, metavar="FILE", help="put into both input readers")
+    p.add_argument("--checkpoint", **optional, metavar="PATH", help="put into fine_tune_checkpoint")
+    p.add_argument("--num-classes", **number, metavar="N", help="number of classes of a pipeline.config")
+    p.add_argument("--config", default=None, **file | {"type": str | None})
+    options.add_options(p)
+
+    usage = "maskrcnn convert weights SRC DST [options]"
+    p = command("weights", "write TensorFlow's weights as a checkpoint of maskrcnn, or the other way", inside, usage)
+    p.add_argument("src", type=str, metavar="SRC", help="model.ckpt, frozen .pb, SavedModel, their folder, or a run")
+    p.add_argument("dst", type=str, metavar="DST", help="new folder, or DIR/model.ckpt for a checkpoint of TensorFlow")
+    p.add_argument("--pipeline-config", **optional, metavar="FILE", help="of SRC, where it does not lie beside it")
+    p.add_argument("--label-map", **optional, metavar="FILE", help="of SRC, where it does not lie beside it")
+    p.add_argument("--moving-averages", action="store_true", help="take the moving averages of the variables")
 
     command("doctor", "print versions, devices and optional packages")
     command("presets", "list the presets")
@@ -192,6 +217,9 @@ TOP: dict[str, Any] = {
     "epilog": "Every command takes --help, and --traceback to show where an error came from.",
 }
 BENCHMARK = "maskrcnn benchmark [PART ...] [options]"
+TRAIN = "maskrcnn train DATA [options]"
+PIPELINE = "a pipeline.config of the TensorFlow Object Detection API, which names its data"
+WEIGHTS = "imagenet, none, last, a weight file or a run; auto: imagenet, or a pipeline.config's fine_tune_checkpoint"
 EXPORT = "maskrcnn export MODEL FILE [options]"
 CHECK = "all reads every file first, annotations none; auto: all up to 20,000 images; none checks nothing"
 DATA = "folder, annotation file or shards; several are joined, their classes by name"

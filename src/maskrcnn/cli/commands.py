@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from maskrcnn import options
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.pipeline.read import looks_like_pipeline
 from maskrcnn.presets import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ def demo(given: Any) -> None:
 def train(given: Any) -> None:
     if given.check not in CHECKS:
         raise ConfigError(f"--check {given.check!r}{options.nearest(given.check, CHECKS)}; one of {', '.join(CHECKS)}")
-    config, reasons, dataset, val = _planned(given)
+    if looks_like_pipeline(given.dataset[0]):
+        from maskrcnn.cli.pipeline import planned
+
+        config, reasons, dataset, val, weights = planned(given)
+    else:
+        config, reasons, dataset, val = _planned(given)
+        weights = None if given.resume else _weights(given.weights, config.model.backbone.name)
     _say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
-    weights = None if given.resume else _weights(given.weights, config.model.backbone.name)
     from maskrcnn.training.loop import train as run_training
 
     run = run_training(
@@ -44,8 +50,10 @@ def train(given: Any) -> None:
 
 def evaluate(given: Any) -> None:
     from maskrcnn.evaluation.evaluate import evaluate as measure
+    from maskrcnn.predict.predictor import Predictor
 
-    metrics = measure(given.model, _part(given, given.split), device=given.device)
+    dataset = _part(given, given.split)
+    metrics = measure(Predictor.load(given.model, device=given.device, trust=given.trust), dataset)
     print(metrics)
     if given.json:
         _write_json(Path(given.json), metrics.to_dict())
@@ -63,7 +71,7 @@ def predict(given: Any) -> None:
     from maskrcnn.predict.predictor import Predictor
     from maskrcnn.predict.results import save_results
 
-    predictor = Predictor.load(given.model, device=given.device)
+    predictor = Predictor.load(given.model, device=given.device, trust=given.trust)
     stream = predictor.stream(given.source, batch_size=given.batch_size, score_threshold=given.score_threshold)
     print(save_results(stream, Path(given.out), kinds))
 
@@ -166,6 +174,26 @@ def convert_data(given: Any) -> None:
     print("\n".join([*(f"note: {sentence}" for sentence in changed), f"{len(dataset)} images written to {given.dst}"]))
 
 
+def convert_config(given: Any) -> None:
+    from maskrcnn.cli.pipeline import convert
+
+    convert(given)
+
+
+def convert_weights(given: Any) -> None:
+    from maskrcnn.weights.convert import convert_weights as convert
+
+    files = convert(
+        given.src,
+        given.dst,
+        config=given.pipeline_config,
+        classes=given.label_map,
+        moving_averages=given.moving_averages or None,
+    )
+    print("\n".join(f"written: {file}" for file in files))
+    print(f"next: maskrcnn predict {given.dst} IMAGES --out predictions")
+
+
 def doctor(given: Any) -> None:
     from maskrcnn.doctor import report
 
@@ -197,6 +225,8 @@ COMMANDS = {
     "benchmark": benchmark,
     "inspect data": inspect_data,
     "convert data": convert_data,
+    "convert config": convert_config,
+    "convert weights": convert_weights,
     "doctor": doctor,
     "presets": presets,
     "config": show_config,
@@ -288,7 +318,7 @@ def _weights(weights: str, backbone: str) -> str | Path | None:
     """What `train` takes: None, "last" or a file."""
     if weights == "none":
         return None
-    if weights == "imagenet":
+    if weights in ("auto", "imagenet"):
         from maskrcnn.weights.imagenet import imagenet_file
 
         return imagenet_file(backbone)

@@ -7,6 +7,7 @@ checkpoint stores `config.to_dict()`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,17 +93,14 @@ def check(config: Config) -> None:
     rules = [
         (0 <= rpn.background_iou <= rpn.foreground_iou <= 1, "model.rpn.background_iou",
          f"{rpn.background_iou} must lie between 0 and model.rpn.foreground_iou = {rpn.foreground_iou}"),
-        (len(rpn.anchors.sizes) == 5, "model.rpn.anchors.sizes",
-         f"has {len(rpn.anchors.sizes)} levels; give one tuple for each of P2, P3, P4, P5, P6"),
         (len({len(s) for s in rpn.anchors.sizes}) == 1, "model.rpn.anchors.sizes",
          "needs the same number of sizes on each level, because the RPN is shared by the levels"),
         (len(config.model.image_mean) == len(config.model.image_std), "model.image_std",
          f"has {len(config.model.image_std)} channels but model.image_mean {len(config.model.image_mean)}"),
         (all(std > 0 for std in config.model.image_std), "model.image_std", "must be positive"),
-        (0 < data.min_size <= data.max_size, "data.min_size",
+        (data.min_size > 0 and (data.resize == "fixed" or data.min_size <= data.max_size), "data.min_size",
          f"{data.min_size} must be positive and at most data.max_size = {data.max_size}"),
-        (data.pad_multiple % 32 == 0 and data.pad_multiple > 0, "data.pad_multiple",
-         f"{data.pad_multiple} must be a multiple of 32, the stride of P5"),
+        (data.max_size > 0, "data.max_size", f"{data.max_size} must be positive"),
         (data.size_buckets > 0 and data.count_buckets > 0, "data.size_buckets", "buckets must be at least 1"),
         (data.size_buckets * data.count_buckets <= 8, "data.size_buckets",
          f"{data.size_buckets} x data.count_buckets {data.count_buckets} must be at most 8 shapes in a run"),
@@ -114,11 +112,89 @@ def check(config: Config) -> None:
         (train.learning_rate > 0, "train.learning_rate", f"{train.learning_rate} must be positive"),
         (0 <= train.ema_decay < 1, "train.ema_decay", f"{train.ema_decay} must lie in [0, 1)"),
         ((train.steps or 1) > 0 and train.epochs > 0, "train.epochs", "must be positive"),
+        *_arrangement_rules(config.model, data),
+        *_head_rules(config.model),
+        *_schedule_rules(train),
         *_augmentation_rules(data),
     ]  # fmt: skip
     for good, name, message in rules:
         if not good:
             raise ConfigError(message, field=name)
+
+
+def _arrangement_rules(model: ModelConfig, data: DataConfig) -> list[tuple[bool, str, str]]:
+    """What goes with a pyramid, and what without."""
+    levels, box, mask = len(model.rpn.anchors.sizes), model.box, model.mask
+    if model.fpn is not None:
+        poolers = [("model.box.pooler", box.pooler)] + ([("model.mask.pooler", mask.pooler)] if mask else [])
+        plain = [(pooler.kind == "roi_align" and pooler.max_pool == (1, 1), name,
+                  "crop_and_resize and max_pool are for networks without a pyramid; set model.fpn null")
+                 for name, pooler in poolers]  # fmt: skip
+        return [
+            (levels == 5, "model.rpn.anchors.sizes",
+             f"has {levels} levels; give one tuple for each of P2, P3, P4, P5, P6"),
+            (model.backbone.stride is None, "model.backbone.stride",
+             f"{model.backbone.stride} is for networks without a pyramid; leave it null, or set model.fpn null"),
+            (data.pad_multiple % 32 == 0 and data.pad_multiple > 0, "data.pad_multiple",
+             f"{data.pad_multiple} must be a multiple of 32, the stride of P5"),
+            *plain,
+        ]  # fmt: skip
+    return [
+        (levels == 1, "model.rpn.anchors.sizes",
+         f"has {levels} levels; without a pyramid (model.fpn null) there is one"),
+        (model.backbone.stride in (8, 16), "model.backbone.stride",
+         f"{model.backbone.stride} must be 8 or 16 without a pyramid (model.fpn null)"),
+        (data.pad_multiple > 0, "data.pad_multiple", f"{data.pad_multiple} must be positive"),
+        (box.convolutions == 0 and box.fully_connected == 0, "model.box.fully_connected",
+         "must be 0, and model.box.convolutions too: without a pyramid the trunk's last stage takes their place"),
+        (min(box.pooler.max_pool) > 0 and box.pooler.max_pool[0] <= box.pooler.resolution, "model.box.pooler.max_pool",
+         f"{box.pooler.max_pool} must be (kernel, stride), at least 1, the kernel at most "
+         f"model.box.pooler.resolution = {box.pooler.resolution}"),
+    ]  # fmt: skip
+
+
+def _head_rules(model: ModelConfig) -> list[tuple[bool, str, str]]:
+    rpn, box, backbone = model.rpn, model.box, model.backbone
+    rules = [
+        (rpn.kernel > 0 and rpn.kernel % 2 == 1, "model.rpn.kernel", f"{rpn.kernel} must be odd"),
+        (rpn.dilation > 0, "model.rpn.dilation", f"{rpn.dilation} must be at least 1"),
+        (rpn.channels is None or rpn.channels > 0, "model.rpn.channels", f"{rpn.channels} must be positive"),
+        *((count is None or count > 0, name, f"{count} must be positive, or null for all") for name, count in (
+            ("model.rpn.pre_nms_train", rpn.pre_nms_train), ("model.rpn.pre_nms_test", rpn.pre_nms_test),
+            ("model.box.candidates_per_image", box.candidates_per_image),
+            ("model.box.detections_per_class", box.detections_per_class))),
+        (0 <= box.dropout < 1, "model.box.dropout", f"{box.dropout} must lie in [0, 1)"),
+        (backbone.width > 0 and backbone.min_width > 0, "model.backbone.width",
+         f"{backbone.width}, and model.backbone.min_width {backbone.min_width}, must be positive"),
+    ]  # fmt: skip
+    if (mask := model.mask) is not None:
+        rules += [
+            (mask.predictor_kernel > 0 and mask.predictor_kernel % 2 == 1, "model.mask.predictor_kernel",
+             f"{mask.predictor_kernel} must be odd"),
+            (mask.resize is None or mask.resize > 1, "model.mask.resize", f"{mask.resize} must be at least 2"),
+            (mask.predictor_kernel == 1 or mask.upsamplings == 0, "model.mask.predictor_kernel",
+             f"{mask.predictor_kernel} needs model.mask.upsamplings 0; or set it to 1"),
+        ]  # fmt: skip
+    return rules
+
+
+def _schedule_rules(train: TrainConfig) -> list[tuple[bool, str, str]]:
+    starts = [step for step, _ in train.rates]
+    rising = all(a < b for a, b in itertools.pairwise(starts))
+    return [
+        (train.schedule != "manual" or bool(train.rates), "train.rates",
+         'is empty; give (first step, learning rate) pairs, or another train.schedule than "manual"'),
+        (not train.rates or (starts[0] == 0 and rising), "train.rates",
+         f"steps {starts} must start at 0 and rise"),
+        (all(rate >= 0 for _, rate in train.rates), "train.rates", "learning rates must not be negative"),
+        (train.decay_steps is None or train.decay_steps > 0, "train.decay_steps",
+         f"{train.decay_steps} must be positive"),
+        (0 <= train.rms_decay < 1, "train.rms_decay", f"{train.rms_decay} must lie in [0, 1)"),
+        ((train.optimizer_eps or 1.0) > 0, "train.optimizer_eps", f"{train.optimizer_eps} must be positive"),
+        (0 < train.decay_factor <= 1, "train.decay_factor", f"{train.decay_factor} must lie in (0, 1]"),
+        (train.hold_steps >= 0, "train.hold_steps", f"{train.hold_steps} must not be negative"),
+        (train.end_rate >= 0, "train.end_rate", f"{train.end_rate} must not be negative"),
+    ]  # fmt: skip
 
 
 _COLOURS = ("brightness", "contrast", "saturation", "hue")

@@ -10,19 +10,22 @@ from typing import Literal
 class DataConfig:
     """From the file to the padded input tensor."""
 
-    resize: Literal["short", "square"] = "short"
-    """short: short side to `min_size`, long side at most `max_size`; square: long side to `max_size`, padded square."""
+    resize: Literal["short", "square", "fixed"] = "short"
+    """short: short side to `min_size`, long side at most `max_size`; square: long side to `max_size`, padded square;
+    fixed: height `min_size`, width `max_size`, whatever the shape."""
     min_size: int = 800
-    """Short side in pixels (all peers: 800)."""
+    """Short side in pixels (all peers: 800); fixed: height."""
     max_size: int = 1333
-    """Longest long side in pixels (all peers: 1333)."""
-    interpolation: Literal["antialias", "bilinear"] = "antialias"
+    """Longest long side in pixels (all peers: 1333); fixed: width."""
+    interpolation: Literal["antialias", "bilinear", "tensorflow"] = "antialias"
     """antialias: bilinear with a filter on shrinking, rounded to uint8 (Detectron2's Pillow); bilinear: none, kept as
-    float (torchvision)."""
-    size_rounding: Literal["nearest", "floor"] = "nearest"
-    """How a scaled side becomes whole: nearest (Detectron2, MMDetection) or floor (torchvision)."""
+    float (torchvision); tensorflow: the same without the shift by half a pixel (TensorFlow's old bilinear)."""
+    size_rounding: Literal["nearest", "floor", "tensorflow"] = "nearest"
+    """How a scaled side becomes whole: nearest (Detectron2, MMDetection), floor (torchvision), or tensorflow: nearest,
+    half to even, in float32."""
     pad_multiple: int = 32
-    """Padded sides are multiples of this (P5 has stride 32; all peers: 32)."""
+    """Padded sides are multiples of this (P5 has stride 32; all peers: 32); 1, no padding, is possible without a
+    pyramid."""
     size_buckets: int = 4
     """At most this many padded sizes in a run; each is one compiled graph."""
     count_buckets: int = 2

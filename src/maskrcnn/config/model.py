@@ -11,10 +11,22 @@ class BackboneConfig:
     """The trunk."""
 
     name: str = "resnet50"
-    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, mobilenet_v2, efficientnet_lite0."""
-    norm: Literal["frozen_bn", "bn"] = "frozen_bn"
+    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, mobilenet_v2, efficientnet_lite0;
+    without a pyramid also TensorFlow's resnet_v1_50/101, inception_v2, inception_resnet_v2."""
+    stride: int | None = None
+    """Pixels per cell of the one map that a network without a pyramid sees: 16, or 8 with dilated convolutions
+    ("atrous"); null with a pyramid."""
+    width: float = 1.0
+    """Factor on the channels of inception_v2 (slim's depth_multiplier)."""
+    min_width: int = 16
+    """No layer of inception_v2 gets fewer channels (slim's min_depth)."""
+    stage_two_padding: Literal["valid", "same"] = "valid"
+    """Padding where the last stage of inception_resnet_v2 halves its map: slim valid (17 to 8 cells), Keras same (to
+    9)."""
+    norm: Literal["frozen_bn", "frozen_statistics", "bn"] = "frozen_bn"
     """frozen_bn: statistics and scale fixed, as all peers fine-tune (batches of 1-2 images make poor statistics);
-    bn: trainable, for training from scratch or large batches."""
+    frozen_statistics: scale and shift train (TensorFlow Object Detection API); bn: trainable, for training from scratch
+    or large batches."""
     norm_eps: float = 1e-5
     """Added to the variance; torchvision runs its released COCO_V1 files with 0."""
     frozen_stages: int = 2
@@ -37,13 +49,18 @@ class AnchorConfig:
     """Anchors, centred on the cells of each level."""
 
     sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    """Side of a square anchor in pixels, one tuple a level P2..P6 (FPN paper: one size a level, 32..512)."""
+    """Side of a square anchor in pixels, one tuple a level P2..P6 (FPN paper: one size a level, 32..512), or a single
+    tuple without a pyramid."""
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Height / width (Faster R-CNN paper: 1:2, 1:1, 2:1)."""
     rounded: bool = False
     """Round corners to whole pixels, as torchvision does."""
     stride: Literal["exact", "grid"] = "exact"
-    """exact: 4, 8, 16, 32, 64. grid: padded side // feature side per axis, as torchvision does (P6 differs)."""
+    """exact: 4, 8, 16, 32, 64, or the trunk's. grid: padded side // feature side per axis, as torchvision does (P6
+    differs)."""
+    border: Literal["keep", "clip", "drop"] = "keep"
+    """Anchors that leave the image: keep; clip: cut to it; drop: cut for prediction, left out in training (TensorFlow
+    Object Detection API)."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +70,39 @@ class RPNConfig:
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
     """Anchor shapes."""
     convolutions: int = 1
-    """3x3 convolutions before the two predictors; paper: 1 (torchvision v2: 2)."""
+    """Convolutions before the two predictors; paper: 1 (torchvision v2: 2)."""
+    channels: int | None = None
+    """Their width; null: as many as the features have."""
+    kernel: int = 3
+    """Their cells per side (paper: 3)."""
+    dilation: int = 1
+    """Distance between the cells that they look at; TensorFlow's atrous models: 2."""
+    activation: Literal["relu", "relu6"] = "relu"
+    """After each of them; relu6: cut at 6 (TensorFlow Object Detection API)."""
+    score: Literal["sigmoid", "softmax"] = "sigmoid"
+    """sigmoid: one logit an anchor; softmax: two, background first, whose difference is the logit (TensorFlow Object
+    Detection API)."""
+    box_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    """Scale of dx, dy, dw, dh (peers: 1; TensorFlow Object Detection API: 10, 10, 5, 5)."""
+    limit_log_scale: bool = True
+    """Bound dw and dh so that a box grows to at most 62 times its anchor (Detectron); false: unbounded."""
     foreground_iou: float = 0.7
     """An anchor overlapping an object by at least this is positive (Faster R-CNN paper: 0.7)."""
     background_iou: float = 0.3
     """An anchor below this with every object is negative; between the two it is ignored (paper: 0.3)."""
     low_quality_matches: bool = True
     """Each object also gets the anchors that overlap it most (paper, section 3.1.2, rule i)."""
+    low_quality_rule: Literal["ties", "first"] = "ties"
+    """ties: all of those (Detectron2, torchvision); first: one of them, which learns this object even where it overlaps
+    another more (TensorFlow Object Detection API)."""
     samples_per_image: int = 256
     """Anchors in the loss (paper: 256)."""
     positive_fraction: float = 0.5
     """At most this part of the samples is positive (paper: 1:1)."""
-    pre_nms_train: int = 2000
-    """Proposals kept per level before NMS in training (Detectron2, torchvision: 2000)."""
-    pre_nms_test: int = 1000
-    """The same for prediction (Detectron2, torchvision: 1000)."""
+    pre_nms_train: int | None = 2000
+    """Proposals kept per level before NMS in training (Detectron2, torchvision: 2000); null: all."""
+    pre_nms_test: int | None = 1000
+    """The same for prediction (Detectron2, torchvision: 1000); null: all."""
     post_nms_train: int = 1000
     """Proposals kept after NMS in training (Detectron2: 1000; torchvision: 2000)."""
     post_nms_test: int = 1000
@@ -76,6 +111,9 @@ class RPNConfig:
     """Choose the best proposals over the whole batch, as Detectron did, not image by image."""
     nms_iou: float = 0.7
     """Of two proposals that overlap by more, the weaker goes (paper: 0.7)."""
+    clip_after_nms: bool = False
+    """Cut proposals to the image after NMS, then drop the empty ones, instead of before (TensorFlow Object Detection
+    API)."""
     min_size: float = 1e-3
     """Proposals with a side below this many pixels are dropped (torchvision: 0.001)."""
     smooth_l1_beta: float = 1.0 / 9.0
@@ -88,10 +126,16 @@ class RPNConfig:
 
 @dataclass(frozen=True)
 class PoolerConfig:
-    """RoIAlign: how features are read out of a box (Mask R-CNN paper, section 3)."""
+    """How features are read out of a box (Mask R-CNN paper, section 3)."""
 
+    kind: Literal["roi_align", "crop_and_resize"] = "roi_align"
+    """roi_align: the paper's; crop_and_resize: one bilinear sample a cell, the outer cells on the border of the box
+    (TensorFlow), for networks without a pyramid."""
     resolution: int = 7
     """Cells per side."""
+    max_pool: tuple[int, int] = (1, 1)
+    """Kernel and stride of a max pooling of these cells (TensorFlow Object Detection API: 2, 2); 1, 1: none. Without a
+    pyramid only."""
     sampling_ratio: int = 2
     """Samples per cell and axis (paper: 2x2); 0 adapts to the box as Detectron2 does, and is slower."""
     aligned: bool = True
@@ -103,17 +147,19 @@ class BoxHeadConfig:
     """Classification and box regression of each proposal."""
 
     pooler: PoolerConfig = field(default_factory=PoolerConfig)
-    """7x7 (paper)."""
+    """7x7 (paper). Without a pyramid it feeds the trunk's last stage, for the masks too."""
     convolutions: int = 0
     """3x3 convolutions before the fully connected layers (paper: 0; Detectron2's 4conv1fc: 4)."""
     convolution_channels: int = 256
     """Their width."""
     fully_connected: int = 2
-    """Fully connected layers (FPN paper: 2; 4conv1fc: 1)."""
+    """Fully connected layers (FPN paper: 2; 4conv1fc: 1); 0 without a pyramid, whose last stage takes their place."""
     fully_connected_channels: int = 1024
     """Their width (paper: 1024)."""
     norm: Literal["none", "bn"] = "none"
     """Normalisation of the convolutions."""
+    dropout: float = 0.0
+    """Part of the inputs of the two predictors that is set to 0 in training."""
     class_agnostic: bool = False
     """One box for all classes instead of one for each."""
     samples_per_image: int = 512
@@ -126,16 +172,24 @@ class BoxHeadConfig:
     """Train on the true boxes as proposals too (all peers do)."""
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     """Scale of dx, dy, dw, dh (all peers: 10, 10, 5, 5)."""
+    limit_log_scale: bool = True
+    """As in the RPN."""
     smooth_l1_beta: float = 1.0 / 9.0
     """As in the RPN."""
     score_threshold: float = 0.05
     """Weaker detections are dropped (all peers: 0.05; COCO's AP counts them)."""
     nms_iou: float = 0.5
     """Of two detections of one class that overlap by more, the weaker goes (all peers: 0.5)."""
+    clip_after_nms: bool = False
+    """As in the RPN."""
+    detections_per_class: int | None = None
+    """Most detections of one class an image, before the best of all are taken (TensorFlow Object Detection API: 100);
+    null: no bound of its own."""
     detections_per_image: int | None = None
     """Most detections an image; None: 100, or more when the training data has more objects in one image."""
-    candidates_per_image: int = 2000
-    """Detections that enter NMS, best first: keeps the shape fixed. Above the threshold there are rarely so many."""
+    candidates_per_image: int | None = 2000
+    """Detections that enter NMS, best first: keeps the shape fixed. Above the threshold there are rarely so many. null:
+    each class of each proposal."""
     class_loss_weight: float = 1.0
     """Weight of the classification loss."""
     box_loss_weight: float = 1.0
@@ -147,13 +201,19 @@ class MaskHeadConfig:
     """The mask of each detection."""
 
     pooler: PoolerConfig = field(default_factory=lambda: PoolerConfig(resolution=14))
-    """14x14 (paper); the mask is twice as large for each deconvolution."""
+    """14x14 (paper); the mask is twice as large for each deconvolution. Not used without a pyramid, where masks are
+    read like boxes."""
+    resize: int | None = None
+    """Cells per side to which the features are resized before the convolutions, bilinear with the corners aligned
+    (TensorFlow Object Detection API: 15 or 33); null: not resized."""
     convolutions: int = 4
-    """3x3 convolutions (paper: 4)."""
+    """3x3 convolutions before the predictor (paper: 4)."""
     channels: int = 256
     """Their width (paper: 256)."""
     upsamplings: int = 1
     """2x2 deconvolutions: 1 gives 28x28 (paper), 2 gives 56x56."""
+    predictor_kernel: int = 1
+    """Cells per side of the last convolution, to one logit (paper: 1; TensorFlow Object Detection API: 3)."""
     norm: Literal["none", "bn"] = "none"
     """Normalisation of the convolutions."""
     class_agnostic: bool = False
@@ -166,11 +226,12 @@ class MaskHeadConfig:
     """Weight of the Dice part."""
     loss_weight: float = 1.0
     """Weight of the whole mask loss (paper: 1; TensorFlow Object Detection API: 4)."""
-    paste: Literal["exact", "torchvision"] = "exact"
+    paste: Literal["exact", "torchvision", "tensorflow"] = "exact"
     """exact: sample the mask at pixel centres inside the float box (Detectron2, MMDetection); torchvision: pad by one
-    cell, grow the box, cut it to whole pixels."""
+    cell, grow the box, cut it to whole pixels; tensorflow: the outer cells lie on the border of the box, for the truth
+    too, the outer pixels on that of the image."""
     threshold: float = 0.5
-    """A pixel belongs to the object from this probability on (paper: 0.5)."""
+    """A pixel belongs to the object from this probability on (paper: 0.5); tensorflow: above it."""
     soft_targets: bool = False
     """Train on the covered fraction of each cell instead of 0 or 1."""
 
@@ -181,8 +242,9 @@ class ModelConfig:
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """Trunk."""
-    fpn: FPNConfig = field(default_factory=FPNConfig)
-    """Pyramid."""
+    fpn: FPNConfig | None = field(default_factory=FPNConfig)
+    """Pyramid; null: none, but one map of the trunk, whose last stage runs on each proposal and feeds box and mask head
+    (C4: Faster R-CNN on ResNet, He 2016)."""
     rpn: RPNConfig = field(default_factory=RPNConfig)
     """Proposals."""
     box: BoxHeadConfig = field(default_factory=BoxHeadConfig)

@@ -20,22 +20,42 @@ class TrainConfig:
     """Images a step, over all devices and accumulated micro-batches together."""
     accumulate: int = 1
     """Micro-batches a step: memory for one of `batch_size / accumulate / devices` images."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """sgd: momentum 0.9 (paper); adamw: easier from scratch and on small data."""
+    optimizer: Literal["sgd", "adamw", "adam", "rmsprop"] = "sgd"
+    """sgd: momentum 0.9 (paper); adamw: easier from scratch and on small data; adam and rmsprop: for TensorFlow's
+    configs."""
     learning_rate: float = 0.02
-    """For `learning_rate_batch` images; scaled linearly (SGD) or by the root (AdamW) to the real batch; paper: 0.02"""
+    """For `learning_rate_batch` images; scaled linearly (SGD) or by the root (others) to the real batch; paper: 0.02"""
     learning_rate_batch: int = 16
     """Images a step that `learning_rate` is meant for (paper: 16)."""
     backbone_lr_factor: float = 1.0
     """Factor on the trunk's learning rate."""
     momentum: float = 0.9
-    """SGD momentum (paper: 0.9)."""
+    """Of SGD (paper: 0.9) and RMSProp."""
+    rms_decay: float = 0.9
+    """RMSProp: decay of the mean square of the gradient (TensorFlow Object Detection API: 0.9)."""
+    optimizer_eps: float | None = None
+    """Added in the divisor of Adam, AdamW and RMSProp; null: 1e-8, and 1 for RMSProp (TensorFlow Object Detection
+    API)."""
     weight_decay: float = 1e-4
     """On convolution and linear weights (paper: 1e-4); biases and norms have none."""
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    """How the learning rate falls after warm-up."""
+    schedule: Literal["step", "cosine", "constant", "manual", "exponential"] = "step"
+    """How the learning rate falls after warm-up; manual: as in `rates`."""
     milestones: tuple[float, ...] = (0.667, 0.889)
     """Parts of training after which `step` divides the rate by 10 (Detectron2 1x: 60k and 80k of 90k)."""
+    rates: tuple[tuple[int, float], ...] = ()
+    """manual: (first step, learning rate) of each part of training, the first at step 0; scaled to the batch like
+    `learning_rate`."""
+    decay_steps: int | None = None
+    """exponential: steps in which the rate falls by `decay_factor`; cosine: the step at which it ends, with warm-up;
+    null: the length of the run."""
+    decay_factor: float = 0.95
+    """exponential: factor on the rate every `decay_steps` (TensorFlow Object Detection API: 0.95)."""
+    decay_staircase: bool = True
+    """exponential: falls at once at the end of `decay_steps` (TensorFlow Object Detection API), not step by step."""
+    hold_steps: int = 0
+    """cosine: steps at the full rate between warm-up and the fall."""
+    end_rate: float = 0.0
+    """cosine, exponential: lowest learning rate."""
     warmup_steps: int = 1000
     """Steps of linear warm-up (Detectron2: 1000), at most a tenth of the run."""
     warmup_factor: float = 0.001

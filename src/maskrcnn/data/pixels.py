@@ -22,14 +22,14 @@ _NOISE, _CUTOUT = 101, 102  # purposes of `stream`
 def place_image(
     image: Tensor, placement: Placement, data: DataConfig, chances: Mapping[str, float] | None = None
 ) -> Tensor:
-    """(C, H, W), original frame -> (C, *placement.size): uint8 stays so, but is float32 0..255 for "bilinear".
+    """(C, H, W), original frame -> (C, *placement.size): uint8 stays so with "antialias", else float32 0..255.
 
     `chances` recolour it. What a rotation brings in from outside the image has the mean colour.
     """
     y0, x0, y1, x1 = placement.window
     # Colour works on uint8 and costs by the pixel: before enlarging, after shrinking.
     enlarges = (y1 - y0) * (x1 - x0) <= placement.size[0] * placement.size[1]
-    colour_first = enlarges or data.interpolation == "bilinear"
+    colour_first = enlarges or data.interpolation != "antialias"
     top, left, bottom, right = _needed(placement, tuple(image.shape[-2:])) if placement.angle else placement.window
     image = image[:, top:bottom, left:right]
     if chances is not None and colour_first:
@@ -44,7 +44,7 @@ def place_image(
         image = _recolour(image, data, chances)
     if placement.angle:
         turned = _turned(image, placement, (top, left, bottom, right))
-        return turned.float() if data.interpolation == "bilinear" else turned
+        return turned if data.interpolation == "antialias" else turned.float()
     axes = [axis for axis, flip in ((-1, placement.flip_x), (-2, placement.flip_y)) if flip]
     return image.flip(axes) if axes else image
 

@@ -203,7 +203,16 @@ def to_display(image: Any) -> np.ndarray:
 
 
 def resized_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
-    """(height, width) of the content in the input frame. float64 arithmetic in torchvision's order of operations."""
+    """(height, width) of the content in the input frame. float64 arithmetic in torchvision's order of operations, or
+    TensorFlow's in float32."""
+    if data.resize == "fixed":
+        return data.min_size, data.max_size
+    if data.size_rounding == "tensorflow":
+        one, sides = np.float32, (np.float32(height), np.float32(width))
+        scale32 = one(data.max_size) / max(sides)
+        if data.resize == "short":
+            scale32 = min(one(data.min_size) / min(sides), scale32)
+        return max(1, int(np.round(scale32 * sides[0]))), max(1, int(np.round(scale32 * sides[1])))  # half to even
     if data.resize == "square":
         scale = data.max_size / max(height, width)
     else:
@@ -220,18 +229,53 @@ def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
     return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
-def resize_image(image: Tensor, size: tuple[int, int], interpolation: Literal["antialias", "bilinear"]) -> Tensor:
+def resize_image(
+    image: Tensor, size: tuple[int, int], interpolation: Literal["antialias", "bilinear", "tensorflow"]
+) -> Tensor:
     """Resize (C, H, W) uint8 or float32 to (C, *size).
 
     "antialias" is filtered when it shrinks (Pillow's bilinear), and gives uint8 of uint8, floats unrounded; "bilinear"
-    gives float32, two taps however much it shrinks (torchvision's detection models).
+    gives float32, two taps however much it shrinks (torchvision's detection models); "tensorflow" too, from other
+    places, see `resize_as_tensorflow`.
     """
-    if interpolation == "bilinear":
+    if interpolation != "antialias":
         image = image.float()
     if tuple(image.shape[-2:]) == tuple(size):
         return image
+    if interpolation == "tensorflow":
+        return resize_as_tensorflow(image, size)
     antialias = interpolation == "antialias"
     return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=antialias)[0]
+
+
+def resize_as_tensorflow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """TensorFlow's old bilinear resize (`align_corners` false, no half-pixel centres) of (C, H, W) float32.
+
+    Pixel i reads place i * in / out, so that the picture moves by up to half a pixel to the top left when it shrinks.
+    In TensorFlow's order of operations: the place in float32, along x first, then along y.
+    """
+    (top, bottom, down), (left, right, across) = (
+        _old_places(before, after) for before, after in zip(image.shape[-2:], size, strict=True)
+    )
+
+    def along_x(rows: Tensor) -> Tensor:
+        first = rows[:, :, left]
+        return first + (rows[:, :, right] - first) * across
+
+    if image.shape[1] < 2 * size[0]:
+        rows = along_x(image)
+        first, second = rows[:, top], rows[:, bottom]
+    else:  # most rows are not looked at
+        first, second = along_x(image[:, top]), along_x(image[:, bottom])
+    return first + (second - first) * down[:, None]
+
+
+def _old_places(before: int, after: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each of `after` pixels the one of `before` at its place, the next one, and the way between them."""
+    place = torch.arange(after, dtype=torch.float32) * torch.tensor(np.float32(before) / np.float32(after))
+    low = place.floor()
+    first = low.to(torch.int64).clamp(max=before - 1)
+    return first, (first + 1).clamp(max=before - 1), place - low
 
 
 def pad_to(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -84,9 +84,11 @@ def export(
     """
     path = Path(path)
     _check_format(path, precision, opset, calibrate, compiled)
-    sizes = _sizes(size)
     if not isinstance(model, MaskRCNN):
         model = load_weights(model)
+    sizes = _sizes(size)
+    for one in sizes:
+        check_size(one, model.config)
     if calibrate is not None and not isinstance(calibrate, (str, Path, Dataset)):
         calibrate = list(calibrate)  # gone through once for each size
     try:
@@ -179,10 +181,8 @@ def _check_format(path: Path, precision: str, opset: int | None, calibrate: Any,
 
 
 def _sizes(size: Any) -> list[tuple[int, int] | None]:
-    """None, one pair, or several -> a list of checked ones."""
+    """None, one pair, or several -> a list."""
     sizes = [None] if size is None else [size] if isinstance(size[0], int) else list(size)
-    for one in sizes:
-        check_size(one)
     if len(set(sizes)) < len(sizes):
         raise ConfigError("the same size is given twice", field="size")
     return sizes

@@ -69,22 +69,27 @@ def letterbox(images: Tensor, size: tuple[int, int], data: DataConfig) -> tuple[
     row, column = (torch.arange(images.shape[axis], device=images.device) for axis in (2, 3))
     photo = torch.stack([row.max(), column.max()]) + 1  # as a tensor: a graph's shapes cannot be divided
     content = content_size(photo, size, data)
-    antialias = data.interpolation == "antialias"
-    down = resize_weights(row, photo[0], content[0], size[0], antialias)
-    across = resize_weights(column, photo[1], content[1], size[1], antialias)
+    down = resize_weights(row, photo[0], content[0], size[0], data.interpolation)
+    across = resize_weights(column, photo[1], content[1], size[1], data.interpolation)
     resized = down @ images.float() @ across.T
-    if antialias and data.pixels == "rgb8":
+    if data.interpolation == "antialias" and data.pixels == "rgb8":
         # Simple scales give many exact halves, which the last bit of a product would round up here and down there.
         resized = (resized + (0.5 + 1e-3)).floor()
     return resized, content, photo
 
 
 def content_size(photo: Tensor, size: tuple[int, int], data: DataConfig) -> Tensor:
-    """(2,) int64 -> (2,) int64, in whole numbers: what `resized_size` gives where it fits into `size`."""
+    """(2,) int64 -> (2,) int64: what `resized_size` gives where it fits into `size`; in whole numbers, or TensorFlow's
+    float32."""
+    if data.resize == "fixed":
+        return torch.tensor([min(data.min_size, size[0]), min(data.max_size, size[1])], device=photo.device)
     low, high = photo.min(), photo.max()
     limits = [(size[0], photo[0]), (size[1], photo[1]), (data.max_size, high)]
     if data.resize == "short":
         limits.append((data.min_size, low))
+    if data.size_rounding == "tensorflow":
+        scale = torch.stack([float(wanted) / side.float() for wanted, side in limits]).amin()
+        return (scale * photo.float()).round().to(torch.int64).clamp(min=1)  # half to even
     nearest = data.size_rounding == "nearest"
     # Each limit scales by wanted / side; the smallest scale gives the smallest content.
     sizes = [
@@ -93,12 +98,13 @@ def content_size(photo: Tensor, size: tuple[int, int], data: DataConfig) -> Tens
     return torch.stack(sizes).amin(dim=0).clamp(min=1)
 
 
-def resize_weights(pixels: Tensor, before: Tensor, after: Tensor, length: int, antialias: bool) -> Tensor:
+def resize_weights(pixels: Tensor, before: Tensor, after: Tensor, length: int, interpolation: str) -> Tensor:
     """(length, before) float32: how much of each pixel goes into each resized one; rows from `after` on are zero."""
     ratio = before.float() / after.float()
-    support = ratio.clamp(min=1.0) if antialias else torch.ones_like(ratio)
+    support = ratio.clamp(min=1.0) if interpolation == "antialias" else torch.ones_like(ratio)
     places = torch.arange(length, device=pixels.device)
-    centre = (places + 0.5) * ratio
-    weights = (1 - (pixels + 0.5 - centre[:, None]).abs() / support).clamp(min=0)
+    half = 0.0 if interpolation == "tensorflow" else 0.5  # where the centre of a pixel lies
+    centre = (places + half) * ratio
+    weights = (1 - (pixels + half - centre[:, None]).abs() / support).clamp(min=0)
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
     return weights * (places < after)[:, None]

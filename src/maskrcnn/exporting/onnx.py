@@ -102,6 +102,23 @@ def _translations(opset: int) -> dict[Any, Any]:
         nothing = op.Mul(op.Cast(valid, to=7), ints(0))
         return op.Cast(op.ScatterND(nothing, places, ones), to=9)
 
+    def nms_blocks(boxes: Any, scores: Any, valid: Any, iou_threshold: float, count: int) -> Any:
+        """`NonMaxSuppression`, which stops at `count`; its answer (image after image, best first) in rows, -1 after."""
+        picked = op.NonMaxSuppression(
+            boxes,
+            op.Unsqueeze(op.Where(valid, scores, op.Constant(value_float=-2e38)), ints(1)),
+            ints(count),
+            op.Constant(value_floats=[float(iou_threshold)]),
+            op.Constant(value_floats=[-1e38]),
+        )  # (K, 3): image, 0, box
+        image, box = op.Gather(picked, ints(0), axis=1), op.Gather(picked, ints(2), axis=1)  # (K, 1)
+        batch = op.Shape(scores, start=0, end=1)
+        images = op.Range(op.Constant(value_int=0), op.Squeeze(batch), op.Constant(value_int=1))
+        mine = op.Cast(op.Equal(image, images), to=7)  # (K, B)
+        place = op.Sub(op.ReduceSum(op.Mul(op.CumSum(mine, op.Constant(value_int=0)), mine), ints(1)), ints(1))
+        nothing = op.Expand(ints(-1), op.Concat(batch, ints(count), axis=0))
+        return op.ScatterND(nothing, op.Concat(image, place, axis=1), op.Squeeze(box, ints(1)))
+
     def roi_align(
         features: Sequence[Any], boxes: Any, image_index: Any, resolution: int, sampling_ratio: int, aligned: bool
     ) -> Any:
@@ -146,6 +163,7 @@ def _translations(opset: int) -> dict[Any, Any]:
         return op.Gather(op.Concat(*pooled, axis=0), back)
 
     return {
+        torch.ops.maskrcnn.nms_blocks.default: nms_blocks,
         torch.ops.maskrcnn.nms_keep.default: nms_keep,
         torch.ops.maskrcnn.roi_align.default: roi_align,
     }

@@ -1,10 +1,10 @@
 """int8 for OpenVINO graphs, by NNCF's quantisation after training.
 
 Convolutions and linear layers of the trunk, the pyramid and the heads compute in 8-bit integers, with one scale for
-each output channel of the weights. Depthwise convolutions stay in float32: in int8 they cost MobileNetV2 a point of AP
-(docs/results.md). Everything that decides positions and classes stays in float32: resizing,
-normalisation, the last layer of each head, box decoding, NMS; and sums of maps, which cost several points of AP when
-each summand is rounded by itself (87.8 -> 83.0 box AP of a ResNet-18 on the Shapes data).
+each output channel of the weights. Depthwise convolutions stay in float32: in int8 they cost MobileNetV2 up to a
+point of AP (docs/results.md). Everything that decides positions and classes stays in float32: resizing, normalisation,
+the last layer of each head, box decoding, NMS; and sums of maps, which cost several points of AP when each summand is
+rounded by itself (87.8 -> 83.0 box AP of a ResNet-18 on the Shapes data).
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from maskrcnn.config import ModelConfig
 from maskrcnn.errors import ExportError
 from maskrcnn.exporting.graph import PhotoGraph, TensorGraph, output_names
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.predict.exported.info import LARGEST, MOST_IMAGES, SMALLEST, ExportInfo
+from maskrcnn.predict.exported.info import LARGEST, MOST_IMAGES, SMALLEST, ExportInfo, side_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +45,9 @@ def trace(model: MaskRCNN, *, size: tuple[int, int] | None = None, batch: int | 
         batch: images at a time; None: any number.
 
     Raises:
-        ExportError: a size that is no multiple of 32, or too small; a batch below 1.
+        ExportError: a size that is no multiple of 32 where there is a pyramid, or too small; a batch below 1.
     """
-    check_size(size)
+    check_size(size, model.config)
     if batch is not None and batch < 1:
         raise ExportError(f"batch {batch} must be at least 1")
     info = ExportInfo(
@@ -65,10 +66,11 @@ def trace(model: MaskRCNN, *, size: tuple[int, int] | None = None, batch: int | 
     return Traced(program, module, info, list(example), output_names(model))
 
 
-def check_size(size: tuple[int, int] | None) -> None:
-    """Raises `ExportError` for a network input that a pyramid does not fit on."""
-    if size is not None and (min(size) < 64 or size[0] % 32 or size[1] % 32):
-        raise ExportError(f"size {size[0]}x{size[1]}: both sides must be multiples of 32, 64 at least")
+def check_size(size: tuple[int, int] | None, config: ModelConfig) -> None:
+    """Raises `ExportError` for a network input that a pyramid does not fit on, or that is too small."""
+    unit = side_unit(config)
+    if size is not None and (min(size) < SMALLEST or size[0] % unit or size[1] % unit):
+        raise ExportError(f"size {size[0]}x{size[1]}: both sides must be multiples of {unit}, {SMALLEST} at least")
 
 
 def example_inputs(info: ExportInfo, channels: int) -> dict[str, Tensor]:
@@ -89,5 +91,7 @@ def _dynamic_shapes(info: ExportInfo) -> Mapping[str, Any]:
     if info.takes == "photo":
         images = {**batch, 2: Dim("height", min=2, max=2**15), 3: Dim("width", min=2, max=2**15)}
         return {"images": images, "score_threshold": None}
-    height, width = (Dim(name, min=SMALLEST // 32, max=LARGEST // 32) for name in ("rows", "columns"))
-    return {"images": {**batch, 2: 32 * height, 3: 32 * width}, "sizes": batch or None, "score_threshold": None}
+    unit = info.unit
+    height, width = (Dim(name, min=SMALLEST // unit, max=LARGEST // unit) for name in ("rows", "columns"))
+    sides = {2: height if unit == 1 else unit * height, 3: width if unit == 1 else unit * width}
+    return {"images": {**batch, **sides}, "sizes": batch or None, "score_threshold": None}

@@ -18,12 +18,14 @@ from maskrcnn.data.synthetic import draw_shapes
 from maskrcnn.errors import ExportError
 from maskrcnn.exporting.traced import Traced
 from maskrcnn.ops.boxes import iou
+from maskrcnn.predict.exported.info import ExportInfo
 from maskrcnn.predict.exported.model import Run
 from maskrcnn.structures import Detections
 
 BOX_TOLERANCE = 0.1  # pixels
 MASK_IOU = 0.99
 SCORE_TOLERANCE = 1e-3
+SAME_CROPPED = 0.75  # with crop_and_resize the last bit also decides whether a sample on the image's border is 0
 SAME = 0.98  # part of the detections that has to be found again: some NMS decisions hang on the last bit
 UNDECIDED = 1e-3  # mask cells whose probability is this close to the threshold may fall either way
 
@@ -39,6 +41,7 @@ class Agreement:
         box: largest distance of a box side over these, pixels.
         score: largest difference of a score over these.
         mask_iou: smallest intersection over union of masks over these; 1 without masks.
+        masks: those of `same` whose masks have an IoU of at least `MASK_IOU`.
         overlapping: those of the model that have one of the same class with IoU >= 0.5, for reduced precision.
     """
 
@@ -48,6 +51,7 @@ class Agreement:
     box: float
     score: float
     mask_iou: float
+    masks: int
     overlapping: int
 
     def __str__(self) -> str:
@@ -85,7 +89,7 @@ def verify(traced: Traced, run: Run, path: Path) -> list[Agreement]:
         between = float((best[0] + best[1]) / 2) if len(best) > 1 else 0.0
         for row in (most, *(_compared(traced, run, path, inputs, None, limit) for limit in (between, 1.0))):
             rows.append(row)
-            _check(row, traced.info.precision == "float32", path)
+            _check(row, traced.info, path)
     return rows
 
 
@@ -133,6 +137,7 @@ def _compared(
         box=max(part.box for part in parts),
         score=max(part.score for part in parts),
         mask_iou=min(part.mask_iou for part in parts),
+        masks=sum(part.masks for part in parts),
         overlapping=sum(part.overlapping for part in parts),
     )
 
@@ -153,7 +158,7 @@ def compare(ours: Detections, theirs: Detections, mask_threshold: float) -> Agre
     """The detections (N, ...) of one image against another's (M, ...): each of ours with the nearest of its class."""
     wanted, found = len(ours.boxes), len(theirs.boxes)
     if not wanted or not found:
-        return Agreement(wanted, found, 0, 0.0, 0.0, 1.0, 0)
+        return Agreement(wanted, found, 0, 0.0, 0.0, 1.0, 0, 0)
     distance = (ours.boxes[:, None] - theirs.boxes).abs().amax(dim=2)  # (N, M)
     distance = torch.where(ours.labels[:, None] == theirs.labels, distance, torch.inf)
     # Two boxes may lie as near; of these the one with the nearer score.
@@ -162,8 +167,8 @@ def compare(ours: Detections, theirs: Detections, mask_threshold: float) -> Agre
     same = distance.gather(1, nearest[:, None])[:, 0] <= BOX_TOLERANCE
     partner = nearest[same]
     overlap = torch.where(torch.isfinite(distance), iou(ours.boxes, theirs.boxes), 0.0).amax(dim=1) >= 0.5
-    mask_iou = 1.0
-    if ours.masks is not None and theirs.masks is not None and len(partner):
+    mask_iou = torch.ones(len(partner))
+    if ours.masks is not None and theirs.masks is not None:
         mask_iou = _mask_iou(ours.masks[same], theirs.masks[partner], mask_threshold)
     return Agreement(
         wanted=wanted,
@@ -171,22 +176,28 @@ def compare(ours: Detections, theirs: Detections, mask_threshold: float) -> Agre
         same=int(same.sum()),
         box=float(distance[same].amin(dim=1).max()) if len(partner) else 0.0,
         score=float(apart[same].gather(1, partner[:, None]).max()) if len(partner) else 0.0,
-        mask_iou=mask_iou,
+        mask_iou=float(mask_iou.min()) if len(partner) else 1.0,
+        masks=int((mask_iou >= MASK_IOU).sum()),
         overlapping=int(overlap.sum()),
     )
 
 
-def _mask_iou(ours: Tensor, theirs: Tensor, threshold: float) -> float:
-    """Smallest IoU of masks (N, M, M) in the roi frame."""
+def _mask_iou(ours: Tensor, theirs: Tensor, threshold: float) -> Tensor:
+    """IoU (N,) of masks (N, M, M) in the roi frame."""
     inside = ours >= threshold
     other = torch.where((ours - theirs).abs() <= UNDECIDED, inside, theirs >= threshold)
     both, either = (inside & other).sum(dim=(1, 2)), (inside | other).sum(dim=(1, 2))
-    return float(torch.where(either > 0, both / either.clamp(min=1), 1.0).min())
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
-def _check(row: Agreement, exact: bool, path: Path) -> None:
+def _check(row: Agreement, info: ExportInfo, path: Path) -> None:
     """Written so that a NaN fails."""
-    same = row.found == row.wanted and row.same >= SAME * row.wanted
-    near = row.score <= SCORE_TOLERANCE and row.mask_iou >= MASK_IOU
-    if not (same and near) if exact else row.wanted > 1 and not row.found:
+    if info.precision != "float32":
+        good = row.wanted < 2 or row.found > 0
+    elif info.model.box.pooler.kind == "crop_and_resize":
+        good = row.masks >= SAME_CROPPED * row.wanted and abs(row.found - row.wanted) <= row.wanted - row.masks
+    else:
+        good = row.found == row.wanted and row.same >= SAME * row.wanted and row.masks == row.same
+        good &= row.score <= SCORE_TOLERANCE
+    if not good:
         raise ExportError(f"{path}: what was written does not agree with the model, so it is not kept: {row}")

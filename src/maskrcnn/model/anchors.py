@@ -15,14 +15,21 @@ class Anchors(nn.Module):
         sizes: one tuple a level, side of a square anchor in pixels.
         ratios: height / width.
         rounded: round corners to whole pixels (torchvision).
-        grid_stride: stride = padded side // feature side (torchvision) instead of 4, 8, 16, ...
+        grid_stride: stride = padded side // feature side (torchvision) instead of `strides`.
+        strides: pixels per cell of each level.
     """
 
     def __init__(
-        self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], *, rounded: bool, grid_stride: bool
+        self,
+        sizes: Sequence[Sequence[float]],
+        ratios: Sequence[float],
+        *,
+        rounded: bool,
+        grid_stride: bool,
+        strides: Sequence[int] = (4, 8, 16, 32, 64),
     ) -> None:
         super().__init__()
-        self.grid_stride = grid_stride
+        self.grid_stride, self.strides = grid_stride, tuple(strides)
         self.per_cell = len(sizes[0]) * len(ratios)
         for level, level_sizes in enumerate(sizes):
             self.register_buffer(f"cell{level}", cell_anchors(level_sizes, ratios, rounded), persistent=False)
@@ -32,7 +39,7 @@ class Anchors(nn.Module):
         anchors = []
         for level, feature in enumerate(features):
             height, width = feature.shape[-2:]
-            stride = 4 * 2**level
+            stride = self.strides[level]
             stride_y, stride_x = (padded[0] // height, padded[1] // width) if self.grid_stride else (stride, stride)
             cell: Tensor = getattr(self, f"cell{level}")
             x = torch.arange(width, device=cell.device, dtype=cell.dtype) * stride_x

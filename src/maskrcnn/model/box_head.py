@@ -1,8 +1,7 @@
-"""Box head (Fast R-CNN): proposals and features in; class and refined box of each out, input frame."""
+"""Box head (Fast R-CNN): the features of proposals in; class and refined box of each out, input frame."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,11 +12,10 @@ from maskrcnn.config import BoxHeadConfig
 from maskrcnn.model.fpn import conv_norm
 from maskrcnn.model.losses import masked_sum, smooth_l1
 from maskrcnn.ops.boxes import clip, decode, encode
-from maskrcnn.ops.compact import put, rows_to_keep, take
+from maskrcnn.ops.compact import put
 from maskrcnn.ops.dense import linear
 from maskrcnn.ops.matching import choose, counter_noise, gather, match
-from maskrcnn.ops.nms import nms_keep
-from maskrcnn.ops.roi_align import multilevel_roi_align
+from maskrcnn.ops.nms import best_first, nms_keep
 from maskrcnn.structures import Detections, LossPart, Proposals, Samples, Targets
 
 MIN_SIDE = 1e-2  # detections thinner than this many pixels are dropped (torchvision)
@@ -31,7 +29,7 @@ class BoxOutput(NamedTuple):
 
 
 class BoxHead(nn.Module):
-    """RoIAlign, convolutions, fully connected layers, two predictors."""
+    """Convolutions, fully connected layers, two predictors; without fully connected layers, the mean over the cells."""
 
     def __init__(self, channels: int, classes: int, config: BoxHeadConfig) -> None:
         super().__init__()
@@ -41,8 +39,9 @@ class BoxHead(nn.Module):
             convolutions.append(conv_norm(width, config.convolution_channels, 3, config.norm, relu=True))
             width = config.convolution_channels
         self.convolutions = nn.Sequential(*convolutions)
-        width *= config.pooler.resolution**2
         layers = []
+        if config.fully_connected:
+            width *= config.pooler.resolution**2
         for _ in range(config.fully_connected):
             layers.append(nn.Linear(width, config.fully_connected_channels))
             width = config.fully_connected_channels
@@ -58,26 +57,28 @@ class BoxHead(nn.Module):
         nn.init.normal_(self.class_logits.weight, std=0.01)
         nn.init.normal_(self.box_deltas.weight, std=0.001)
 
-    def forward(self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> BoxOutput:
-        """Maps P2-P5 and boxes (B, N, 4) with valid (B, N) -> outputs; rows that are not valid are arbitrary."""
-        batch, count = valid.shape
-        rows = rows_to_keep(valid)
-        pooler = self.config.pooler
-        x = multilevel_roi_align(
-            features,
-            take(boxes, rows),
-            rows // count,
-            resolution=pooler.resolution,
-            sampling_ratio=pooler.sampling_ratio,
-            aligned=pooler.aligned,
-        )
+    def forward(self, x: Tensor, rows: Tensor, shape: tuple[int, int], keys: Tensor | None = None) -> BoxOutput:
+        """The features of some of B x N proposals -> outputs of all; those of the others are 0.
+
+        Args:
+            x: (R, C, n, n).
+            rows: (R,) int64, which of the B * N proposals they are.
+            shape: B, N.
+            keys: (B,) int64, the source of the dropout's noise; None: no dropout (prediction).
+        """
         x = self.convolutions(x)  # (R, C, n, n)
+        if not self.fully_connected:
+            x = x.mean(dim=(2, 3))  # (R, C)
         for layer in self.fully_connected:
             assert isinstance(layer, nn.Linear)
             x = F.relu_(linear(x, layer))
-        logits = put(linear(x, self.class_logits).float(), rows, batch, count)
-        deltas = put(linear(x, self.box_deltas).float(), rows, batch, count)
-        return BoxOutput(logits, deltas.view(batch, count, -1, 4))
+        class_x = box_x = x
+        if keys is not None and self.config.dropout:  # each predictor its own, as TensorFlow's do
+            class_x = drop(x, rows, shape[1], keys ^ 0x2545F4914F6CDD1D, self.config.dropout)
+            box_x = drop(x, rows, shape[1], keys ^ 0x1B873593CC9E2D51, self.config.dropout)
+        logits = put(linear(class_x, self.class_logits).float(), rows, *shape)
+        deltas = put(linear(box_x, self.box_deltas).float(), rows, *shape)
+        return BoxOutput(logits, deltas.view(*shape, -1, 4))
 
     @torch.no_grad()
     def targets(self, proposals: Proposals, targets: Targets) -> Samples:
@@ -132,15 +133,52 @@ class BoxHead(nn.Module):
         threshold = config.score_threshold if score_threshold is None else score_threshold
         scores = output.logits.softmax(dim=-1)[..., : self.classes]  # (B, N, C)
         wanted = (scores > threshold) & proposals.valid[..., None]
-        flat = torch.where(wanted, scores, -1.0).flatten(1)  # (B, N * C)
+        scores = torch.where(wanted, scores, -1.0)
+        most = config.detections_per_image or 100
+        if config.candidates_per_image is None or config.detections_per_class is not None:
+            return self._decode_each_class(scores, output.deltas, proposals.boxes, sizes, most)
+        flat = scores.flatten(1)  # (B, N * C)
         score, index = flat.topk(min(config.candidates_per_image, flat.shape[1]), dim=1)
         row, label = index // self.classes, index % self.classes
         deltas = gather(output.deltas.flatten(1, 2), row if config.class_agnostic else index)
-        boxes = clip(decode(deltas, gather(proposals.boxes, row), config.box_weights), sizes)
-        valid = (score > 0) & ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
+        boxes = decode(deltas, gather(proposals.boxes, row), config.box_weights, limited=config.limit_log_scale)
+        valid = score > 0
+        if not config.clip_after_nms:
+            boxes = clip(boxes, sizes)
+            valid &= ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
         keep = nms_keep(boxes, score, label, valid, config.nms_iou)
-        most = config.detections_per_image or 100
-        score, index = torch.where(keep, score, -1.0).topk(min(most, score.shape[1]), dim=1)
+        return self._best(boxes, torch.where(keep, score, -1.0), label, sizes, most)
+
+    def _decode_each_class(
+        self, scores: Tensor, deltas: Tensor, proposals: Tensor, sizes: Tensor, most: int
+    ) -> Detections:
+        """All candidates of each class, scores (B, N, C), compete on their own: C times B problems of N boxes."""
+        config, (batch, count, classes) = self.config, scores.shape
+        if config.candidates_per_image is not None:
+            enter = scores.flatten(1).topk(min(config.candidates_per_image, count * classes), dim=1).values
+            scores = torch.where(scores >= enter[:, -1, None, None], scores, -1.0)
+        boxes = decode(deltas, proposals[:, :, None], config.box_weights, limited=config.limit_log_scale)
+        boxes = boxes.expand(-1, -1, classes, -1).transpose(1, 2)  # (B, C, N, 4)
+        score = scores.transpose(1, 2).flatten(0, 1)  # (B * C, N)
+        valid = score > 0
+        if not config.clip_after_nms:
+            boxes = clip(boxes.flatten(1, 2), sizes).view_as(boxes)
+            valid &= ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1).flatten(0, 1)
+        boxes = boxes.flatten(0, 1)
+        keep = nms_keep(boxes, score, torch.zeros_like(score, dtype=torch.int64), valid, config.nms_iou)
+        score, index = best_first(torch.where(keep, score, -1.0), config.detections_per_class or count)
+        boxes = gather(boxes, index)  # (B * C, K, 4)
+        label = torch.arange(classes, device=score.device).repeat_interleave(score.shape[1]).expand(batch, -1)
+        return self._best(boxes.reshape(batch, -1, 4), score.reshape(batch, -1), label, sizes, most)
+
+    def _best(self, boxes: Tensor, score: Tensor, label: Tensor, sizes: Tensor, most: int) -> Detections:
+        """The best of what NMS left, (B, M, ...), where scores above 0 are left; clipped now if not before."""
+        if self.config.clip_after_nms:
+            boxes = clip(boxes, sizes)
+            score = torch.where((boxes[..., 2:] > boxes[..., :2]).all(dim=-1), score, -1.0)
+            score, index = best_first(score, most)
+        else:
+            score, index = score.topk(min(most, score.shape[1]), dim=1)
         valid = score > 0
         return Detections(
             boxes=torch.where(valid[..., None], gather(boxes, index), 0.0),
@@ -148,6 +186,20 @@ class BoxHead(nn.Module):
             labels=torch.where(valid, gather(label, index), 0),
             valid=valid,
         )
+
+
+def drop(x: Tensor, rows: Tensor, count: int, keys: Tensor, part: float) -> Tensor:
+    """Dropout whose noise is a hash of the image's key and the place in it: the same wherever it runs.
+
+    Args:
+        x: (R, C), features of some proposals.
+        rows: (R,) int64, which they are, image after image.
+        count: proposals of an image.
+        keys: (B,) int64.
+        part: of the features that become 0; the others grow so that the mean stays.
+    """
+    noise = counter_noise(keys, count * x.shape[1]).view(-1, x.shape[1])[rows]
+    return torch.where(noise >= part, x / (1 - part), 0.0)
 
 
 def pick_class(values: Tensor, labels: Tensor | int) -> Tensor:

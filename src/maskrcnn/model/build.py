@@ -6,15 +6,17 @@ import copy
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.model.anchors import Anchors
-from maskrcnn.model.backbones import build_backbone, fold_norms, set_input_channels
+from maskrcnn.model.backbones import build_backbone, build_stage_two, fold_norms, set_input_channels
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
 from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.model.roi_features import crop_side
 from maskrcnn.model.rpn import RPN
 
 
@@ -50,26 +52,49 @@ def build_model(
         torch.manual_seed(seed)
         backbone = build_backbone(config.backbone)
         set_input_channels(backbone, len(config.image_mean))
-        channels = config.fpn.channels
+        fpn, stage_two, side = None, None, None
+        strides: tuple[int, ...] = (4, 8, 16, 32, 64)
+        if config.fpn is not None:
+            if len(backbone.channels) != 4:
+                message = f"{config.backbone.name} gives one map, a pyramid needs four; set model.fpn null, or another"
+                raise ConfigError(message, field="model.backbone.name")
+            fpn = FPN(backbone.channels, config.fpn.channels, config.fpn.norm)
+            rpn_channels = head_channels = config.fpn.channels
+        else:
+            stage_two = build_stage_two(config.backbone)
+            rpn_channels, head_channels = backbone.channels[0], stage_two.channels
+            side = _side_after(stage_two, rpn_channels, crop_side(config.box.pooler))
+            assert config.backbone.stride is not None
+            strides = (config.backbone.stride,)
         anchors = Anchors(
             config.rpn.anchors.sizes,
             config.rpn.anchors.ratios,
             rounded=config.rpn.anchors.rounded,
             grid_stride=config.rpn.anchors.stride == "grid",
+            strides=strides,
         )
         return MaskRCNN(
             backbone=backbone,
-            fpn=FPN(backbone.channels, channels, config.fpn.norm),
+            fpn=fpn,
+            stage_two=stage_two,
             anchors=anchors,
-            rpn=RPN(channels, anchors.per_cell, config.rpn),
-            box_head=BoxHead(channels, len(classes), config.box),
-            mask_head=MaskHead(channels, len(classes), config.mask) if config.mask else None,
+            rpn=RPN(rpn_channels, anchors.per_cell, config.rpn),
+            box_head=BoxHead(head_channels, len(classes), config.box),
+            mask_head=MaskHead(head_channels, len(classes), config.mask, side) if config.mask else None,
             mean=config.image_mean,
             std=config.image_std,
             config=config,
             data=data or DataConfig(),
             classes=tuple(classes),
             category_ids=tuple(category_ids or range(1, len(classes) + 1)),
+        )
+
+
+def _side_after(stage_two: nn.Module, channels: int, side: int) -> int:
+    """Cells per side of what it makes of a crop: asked of a copy without numbers."""
+    with torch.no_grad():
+        return int(
+            copy.deepcopy(stage_two).to("meta").eval()(torch.empty(1, channels, side, side, device="meta")).shape[2]
         )
 
 

@@ -1,9 +1,9 @@
-"""Mask head (Mask R-CNN paper, section 3): boxes with labels in; an MxM mask of each out, roi frame."""
+"""Mask head (Mask R-CNN paper, section 3): features of boxes with labels in; an MxM mask of each out, roi frame."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +13,42 @@ from maskrcnn.config import MaskHeadConfig
 from maskrcnn.model.fpn import conv_norm
 from maskrcnn.model.losses import mask_bce, mask_dice
 from maskrcnn.ops.compact import put, rows_to_keep, take
-from maskrcnn.ops.roi_align import multilevel_roi_align
 from maskrcnn.structures import Detections, LossPart, Samples, Targets
 
 
-class MaskHead(nn.Module):
-    """RoIAlign, convolutions, 2x2 deconvolutions, one logit a cell for the RoI's own class."""
+class Foreground(NamedTuple):
+    """The samples that the mask loss looks at.
 
-    def __init__(self, channels: int, classes: int, config: MaskHeadConfig) -> None:
+    Attributes:
+        places: (R,) int64, which of the B * N samples they are.
+        boxes: (R, 4) float32, input frame.
+        image_index: (R,) int64.
+        labels: (R,) int64; 0 where not valid.
+        matched: (R,) int64, index of the object in `Targets`.
+        valid: (R,) bool.
+    """
+
+    places: Tensor
+    boxes: Tensor
+    image_index: Tensor
+    labels: Tensor
+    matched: Tensor
+    valid: Tensor
+
+
+class MaskHead(nn.Module):
+    """Perhaps a resize, convolutions, 2x2 deconvolutions, one logit a cell for the RoI's own class.
+
+    Args:
+        channels: of the features.
+        classes: C.
+        config: the layers.
+        side: cells per side of the features; None: those of `config.pooler`.
+    """
+
+    def __init__(self, channels: int, classes: int, config: MaskHeadConfig, side: int | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.side = config, side or config.pooler.resolution
         layers: list[nn.Module] = []
         width = channels
         for _ in range(config.convolutions):
@@ -32,7 +58,8 @@ class MaskHead(nn.Module):
             layers += [nn.ConvTranspose2d(width, config.channels, 2, stride=2), nn.ReLU(inplace=True)]
             width = config.channels
         self.layers = nn.Sequential(*layers)
-        self.logits = nn.Conv2d(width, 1 if config.class_agnostic else classes, 1)
+        kernel = config.predictor_kernel
+        self.logits = nn.Conv2d(width, 1 if config.class_agnostic else classes, kernel, padding=kernel // 2)
         for module in self.layers.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -45,40 +72,37 @@ class MaskHead(nn.Module):
     @property
     def resolution(self) -> int:
         """Cells per side of a mask."""
-        return self.config.pooler.resolution * 2**self.config.upsamplings
+        return (self.config.resize or self.side) * 2**self.config.upsamplings
 
-    def forward(self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, labels: Tensor) -> Tensor:
-        """Boxes (R, 4) with the image and the label of each (R,) -> logits (R, M, M) of that label only.
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Features (R, C, n, n) with the label of each (R,) -> logits (R, M, M) of that label only.
 
         The other classes' masks take no part in the loss nor in the result, so they are not computed.
         """
-        pooler = self.config.pooler
-        x = multilevel_roi_align(
-            features,
-            boxes,
-            image_index,
-            resolution=pooler.resolution,
-            sampling_ratio=pooler.sampling_ratio,
-            aligned=pooler.aligned,
-        )
+        if (side := self.config.resize) is not None:
+            x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=True)
         channel = torch.zeros_like(labels) if self.config.class_agnostic else labels
-        weight, bias = self.logits.weight.flatten(1)[channel], self.logits.bias  # (R, C)
+        weight, bias = self.logits.weight[channel], self.logits.bias  # (R, C, k, k)
         assert bias is not None
-        if self.config.upsamplings:
+        if self.config.predictor_kernel > 1:
+            x = own_logits(self.layers(x), weight)
+        elif self.config.upsamplings:
             deconvolution = self.layers[-2]
             assert isinstance(deconvolution, nn.ConvTranspose2d)
-            x = upsampled_logits(self.layers[:-2](x), deconvolution, weight)
+            x = upsampled_logits(self.layers[:-2](x), deconvolution, weight.flatten(1))
         else:
             x = self.layers(x)
-            x = torch.einsum("rchw,rc->rhw", x, weight.to(x.dtype))
+            x = torch.einsum("rchw,rc->rhw", x, weight.flatten(1).to(x.dtype))
         return x.float() + bias[channel].float()[:, None, None]
 
     @torch.no_grad()
     def targets(self, boxes: Tensor, image_index: Tensor, matched: Tensor, targets: Targets) -> Tensor:
-        """The truth inside each box (R, 4): resampled from the object's own crop -> (R, M, M) float32, 0 or 1."""
+        """The truth inside each box (R, 4): resampled from the object's own crop -> (R, M, M) float32, 0 or 1, or
+        between with `soft_targets`."""
         truth = targets.boxes[image_index, matched]  # (R, 4)
         crops = targets.masks[image_index, matched].to(boxes.dtype) / 255  # (R, S, S)
-        target = resample(crops, truth, boxes, self.resolution)
+        # Where the cells of a mask lie is one thing, whether it is pasted or learned.
+        target = resample(crops, truth, boxes, self.resolution, corners=self.config.paste == "tensorflow")
         return target if self.config.soft_targets else (target >= 0.5).to(target.dtype)
 
     def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> dict[str, LossPart]:
@@ -91,25 +115,33 @@ class MaskHead(nn.Module):
             loss = loss + config.dice_weight * mask_dice(logits, target)
         return {"mask": LossPart(config.loss_weight * torch.where(valid, loss, 0.0).sum(), valid.sum())}
 
-    def train_on(self, features: Sequence[Tensor], samples: Samples, targets: Targets) -> dict[str, LossPart]:
-        """The whole training path: foreground samples -> logits, targets, loss."""
+    def foreground(self, samples: Samples) -> Foreground:
+        """What the loss looks at; at least one row."""
         columns = slice(0, samples.max_foreground)  # the foreground comes first
         foreground = samples.foreground[:, columns]
         rows = rows_to_keep(foreground)
-        boxes = take(samples.boxes[:, columns], rows)
         image_index = rows // foreground.shape[1]
         valid = take(foreground, rows)
-        labels = torch.where(valid, take(samples.labels[:, columns], rows), 0)
-        logits = self(features, boxes, image_index, labels)
-        target = self.targets(boxes, image_index, take(samples.matched[:, columns], rows), targets)
-        return self.loss(logits, target, valid)
+        return Foreground(
+            places=image_index * samples.foreground.shape[1] + rows % foreground.shape[1],
+            boxes=take(samples.boxes[:, columns], rows),
+            image_index=image_index,
+            labels=torch.where(valid, take(samples.labels[:, columns], rows), 0),
+            matched=take(samples.matched[:, columns], rows),
+            valid=valid,
+        )
 
-    def decode(self, features: Sequence[Tensor], detections: Detections) -> Tensor:
-        """Probabilities (B, D, M, M) in the roi frame of each detection; 0 where it is not valid."""
-        batch, count = detections.valid.shape
-        rows = rows_to_keep(detections.valid)
-        logits = self(features, take(detections.boxes, rows), rows // count, take(detections.labels, rows))
-        masks = put(logits.sigmoid(), rows, batch, count)
+    def train_on(self, x: Tensor, foreground: Foreground, targets: Targets) -> dict[str, LossPart]:
+        """The whole training path: features (R, C, n, n) of the foreground -> logits, targets, loss."""
+        logits = self(x, foreground.labels)
+        target = self.targets(foreground.boxes, foreground.image_index, foreground.matched, targets)
+        return self.loss(logits, target, foreground.valid)
+
+    def decode(self, x: Tensor, rows: Tensor, detections: Detections) -> Tensor:
+        """Features (R, C, n, n) of the detections `rows` -> probabilities (B, D, M, M) in the roi frame of each
+        detection; 0 where it is not valid."""
+        logits = self(x, take(detections.labels, rows))
+        masks = put(logits.sigmoid(), rows, *detections.valid.shape)
         return masks * detections.valid[..., None, None].to(masks.dtype)
 
 
@@ -137,7 +169,32 @@ def upsampled_logits(x: Tensor, deconvolution: nn.ConvTranspose2d, weight: Tenso
     return x.view(count, side, side, 2, 2).permute(0, 1, 3, 2, 4).reshape(count, 2 * side, 2 * side)
 
 
-def resample(crops: Tensor, crop_boxes: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+def own_logits(x: Tensor, weight: Tensor) -> Tensor:
+    """A same-size convolution to one channel with a kernel of each row's own, without bias.
+
+    Every tap of the kernel is a product over channels; what is then moved and summed has one channel. No patches are
+    laid out, and no other class is computed.
+
+    Args:
+        x: (R, C, m, m).
+        weight: (R, C, k, k), k odd.
+
+    Returns:
+        (R, m, m).
+    """
+    count, _, height, width = x.shape
+    kernel = weight.shape[-1]
+    taps = weight.to(x.dtype).flatten(2).transpose(1, 2) @ x.flatten(2)  # (R, k * k, m * m)
+    half = kernel // 2
+    taps = F.pad(taps.view(count, kernel * kernel, height, width), (half, half, half, half))
+    total = taps[:, 0, :height, :width]
+    for tap in range(1, kernel * kernel):
+        y, x0 = divmod(tap, kernel)
+        total = total + taps[:, tap, y : y + height, x0 : x0 + width]
+    return total
+
+
+def resample(crops: Tensor, crop_boxes: Tensor, boxes: Tensor, resolution: int, *, corners: bool = False) -> Tensor:
     """Read crops that live in `crop_boxes` through the cells of `boxes`; outside a crop is 0.
 
     Args:
@@ -145,18 +202,19 @@ def resample(crops: Tensor, crop_boxes: Tensor, boxes: Tensor, resolution: int) 
         crop_boxes: (R, 4), input frame.
         boxes: (R, 4), input frame.
         resolution: M, cells per side of the result.
+        corners: the outer cells are points on the border of the box (CropAndResize), not M x M areas that fill it.
 
     Returns:
-        (R, M, M): the mean over sub-samples of each cell, bilinear in the crop: two small matrix products.
+        (R, M, M): the mean over sub-samples of each cell, or the value at its point, bilinear in the crop: two small
+        matrix products.
     """
     size = crops.shape[-1]
-    samples = max(2, math.ceil(size / resolution))
+    samples = 1 if corners else max(2, math.ceil(size / resolution))
+    steps = torch.arange(resolution * samples, device=crops.device, dtype=crops.dtype)
+    steps = steps / max(resolution - 1, 1) if corners else (steps + 0.5) / (resolution * samples)
 
     def axis(start: Tensor, end: Tensor, crop_start: Tensor, crop_end: Tensor) -> Tensor:
         """Weights (R, M, S) of the crop's cells for each cell of the result."""
-        steps = (torch.arange(resolution * samples, device=crops.device, dtype=crops.dtype) + 0.5) / (
-            resolution * samples
-        )
         position = start[:, None] + steps * (end - start)[:, None]  # input frame
         scale = size / (crop_end - crop_start).clamp(min=1e-6)
         cell = (position - crop_start[:, None]) * scale[:, None] - 0.5  # index of cell centres

@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.model.anchors import Anchors
-from maskrcnn.model.box_head import BoxHead
+from maskrcnn.model.box_head import BoxHead, BoxOutput
 from maskrcnn.model.fpn import FPN
 from maskrcnn.model.mask_head import MaskHead
+from maskrcnn.model.roi_features import from_map, from_pyramid
 from maskrcnn.model.rpn import RPN
+from maskrcnn.ops.compact import put, rows_to_keep, take
 from maskrcnn.structures import Detections, KeypointSchema, LossPart, Proposals, Targets
 
 
 class MaskRCNN(nn.Module):
     """Mask R-CNN (He et al. 2017) with its classes and its preprocessing.
+
+    Two arrangements. With a pyramid, each head reads its own features of a box from it. Without (C4), the trunk gives
+    one map, and its last stage, `stage_two`, runs on the crop of each box for both heads.
 
     Attributes:
         classes: class names, index = label.
@@ -32,7 +37,8 @@ class MaskRCNN(nn.Module):
         self,
         *,
         backbone: nn.Module,
-        fpn: FPN,
+        fpn: FPN | None,
+        stage_two: nn.Module | None = None,
         anchors: Anchors,
         rpn: RPN,
         box_head: BoxHead,
@@ -46,6 +52,7 @@ class MaskRCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.fpn, self.anchors, self.rpn = backbone, fpn, anchors, rpn
+        self.stage_two = stage_two
         self.box_head, self.mask_head = box_head, mask_head
         self.config, self.data = config, data
         self.classes, self.category_ids = classes, category_ids
@@ -83,7 +90,7 @@ class MaskRCNN(nn.Module):
         """Detections, or losses where targets are given.
 
         Args:
-            images: (B, C, H, W) uint8 or float 0..255; H and W multiples of 32; content at the top left.
+            images: (B, C, H, W) uint8 or float 0..255; H and W multiples of 32 with a pyramid; content at the top left.
             sizes: (B, 2) int64, (height, width) of the content.
             targets: the truth; asks for losses.
             reduction: "mean": dict of scalars `rpn_score`, `rpn_box`, `class`, `box`, `mask`, weights included;
@@ -99,13 +106,19 @@ class MaskRCNN(nn.Module):
         proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=True)
         # The loss is on a few hundred anchors: computed once more, with gradients, there alone. That is an eighth of
         # a step, and the memory of the head's maps.
-        sampled = self.rpn.targets(torch.cat(anchors), targets)
+        sampled = self.rpn.targets(torch.cat(anchors), targets, sizes)
         parts = self.rpn.loss(*self.rpn.at(features, sampled.indices), sampled)
         samples = self.box_head.targets(proposals, targets)
-        output = self.box_head(features[:4], samples.boxes, samples.valid)
+        frame = (images.shape[-2], images.shape[-1])
+        rows, seen, output = self.classify(features, frame, samples.boxes, samples.valid, targets.keys)
         parts |= self.box_head.loss(output, samples, targets)
         if self.mask_head is not None:
-            parts |= self.mask_head.train_on(features[:4], samples, targets)
+            chosen = self.mask_head.foreground(samples)
+            if self.stage_two is None:
+                seen = self.see_masks(features, frame, chosen.boxes, chosen.image_index)
+            else:  # the box head has seen them already
+                seen = take(put(seen, rows, *samples.valid.shape), chosen.places)
+            parts |= self.mask_head.train_on(seen, chosen, targets)
         if reduction == "sum":
             return parts
         counts = counts or {name: part.count for name, part in parts.items()}
@@ -117,11 +130,47 @@ class MaskRCNN(nn.Module):
         logits, deltas = self.rpn(features)
         anchors = self.anchors(features, (images.shape[-2], images.shape[-1]))
         proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=False)
-        return self.detect(features, proposals, sizes, score_threshold)
+        return self.detect(features, (images.shape[-2], images.shape[-1]), proposals, sizes, score_threshold)
 
     def features(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
-        """Normalised, then trunk and pyramid: P2-P6."""
-        return self.fpn(self.backbone(self.normalise(images, sizes)))
+        """Normalised, then trunk and pyramid: P2-P6; without a pyramid the trunk's one map."""
+        maps = self.backbone(self.normalise(images, sizes))
+        return maps if self.fpn is None else self.fpn(maps)
+
+    def see_boxes(
+        self, features: Sequence[Tensor], frame: tuple[int, int], boxes: Tensor, image_index: Tensor
+    ) -> Tensor:
+        """What the box head sees of boxes (R, 4) of an input of `frame` (height, width): (R, C, n, n)."""
+        pooler, stride = self.config.box.pooler, self.config.backbone.stride
+        if self.stage_two is None:
+            return from_pyramid(features[:4], boxes, image_index, pooler)
+        assert stride is not None
+        return self.stage_two(from_map(features[0], boxes, image_index, pooler, stride=stride, frame=frame))
+
+    def see_masks(
+        self, features: Sequence[Tensor], frame: tuple[int, int], boxes: Tensor, image_index: Tensor
+    ) -> Tensor:
+        """What the mask head sees of them."""
+        if self.stage_two is not None:
+            return self.see_boxes(features, frame, boxes, image_index)
+        assert self.config.mask is not None
+        return from_pyramid(features[:4], boxes, image_index, self.config.mask.pooler)
+
+    def classify(
+        self,
+        features: Sequence[Tensor],
+        frame: tuple[int, int],
+        boxes: Tensor,
+        valid: Tensor,
+        keys: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, BoxOutput]:
+        """The box head on boxes (B, N, 4): which rows it saw (R,), what it saw of them (R, C, n, n), what it says.
+
+        `keys` are the noise of the dropout; None: none.
+        """
+        rows = rows_to_keep(valid)
+        seen = self.see_boxes(features, frame, take(boxes, rows), rows // valid.shape[1])
+        return rows, seen, self.box_head(seen, rows, (valid.shape[0], valid.shape[1]), keys)
 
     def normalise(self, images: Tensor, sizes: Tensor) -> Tensor:
         """Subtract the mean, divide by the deviation, and set the padding to zero as all peers do."""
@@ -134,15 +183,19 @@ class MaskRCNN(nn.Module):
     def detect(
         self,
         features: Sequence[Tensor],
+        frame: tuple[int, int],
         proposals: Proposals,
         sizes: Tensor,
         score_threshold: Tensor | None = None,
     ) -> Detections:
         """Classify and refine the proposals, then predict the masks of what is left."""
-        output = self.box_head(features[:4], proposals.boxes, proposals.valid)
+        _, _, output = self.classify(features, frame, proposals.boxes, proposals.valid)
         detections = self.box_head.decode(output, proposals, sizes, score_threshold)
         if self.mask_head is not None:
-            detections.masks = self.mask_head.decode(features[:4], detections)
+            rows = rows_to_keep(detections.valid)
+            boxes, image_index = take(detections.boxes, rows), rows // detections.valid.shape[1]
+            seen = self.see_masks(features, frame, boxes, image_index)
+            detections.masks = self.mask_head.decode(seen, rows, detections)
         return detections
 
     @torch.no_grad()
@@ -152,7 +205,7 @@ class MaskRCNN(nn.Module):
         logits, deltas = self.rpn(features)
         anchors = self.anchors(features, (images.shape[-2], images.shape[-1]))
         proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=True)
-        anchors_sampled = self.rpn.targets(torch.cat(anchors), targets).sampled.sum()
+        anchors_sampled = self.rpn.targets(torch.cat(anchors), targets, sizes).sampled.sum()
         samples = self.box_head.targets(proposals, targets)
         counts = {"rpn_score": anchors_sampled, "rpn_box": anchors_sampled}
         counts |= {"class": samples.valid.sum(), "box": samples.valid.sum()}

@@ -60,12 +60,20 @@ def encode(boxes: Tensor, references: Tensor, weights: tuple[float, float, float
     )
 
 
-def decode(deltas: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
-    """The inverse of `encode`: (..., 4) deltas on (..., 4) references -> (..., 4) boxes."""
+def decode(
+    deltas: Tensor, references: Tensor, weights: tuple[float, float, float, float], *, limited: bool = True
+) -> Tensor:
+    """The inverse of `encode`: (..., 4) deltas on (..., 4) references -> (..., 4) boxes.
+
+    `limited` bounds the growth by `MAX_LOG_SIZE`; without it a wild regression makes infinite boxes.
+    """
     width, height = references[..., 2] - references[..., 0], references[..., 3] - references[..., 1]
     centre_x, centre_y = references[..., 0] + 0.5 * width, references[..., 1] + 0.5 * height
     x = deltas[..., 0] / weights[0] * width + centre_x
     y = deltas[..., 1] / weights[1] * height + centre_y
-    half_width = 0.5 * torch.exp((deltas[..., 2] / weights[2]).clamp(max=MAX_LOG_SIZE)) * width
-    half_height = 0.5 * torch.exp((deltas[..., 3] / weights[3]).clamp(max=MAX_LOG_SIZE)) * height
+    log_width, log_height = deltas[..., 2] / weights[2], deltas[..., 3] / weights[3]
+    if limited:
+        log_width, log_height = log_width.clamp(max=MAX_LOG_SIZE), log_height.clamp(max=MAX_LOG_SIZE)
+    half_width = 0.5 * torch.exp(log_width) * width
+    half_height = 0.5 * torch.exp(log_height) * height
     return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=-1)

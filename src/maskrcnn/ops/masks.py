@@ -176,12 +176,13 @@ def roi_masks_to_rle(
         boxes: (N, 4) float32, original frame.
         size: (height, width) of the image.
         threshold: a pixel is inside from this probability on.
-        paste: "exact" or "torchvision", see `MaskHeadConfig.paste`.
+        paste: "exact", "torchvision" or "tensorflow", see `MaskHeadConfig.paste`.
     """
     results = []
     for probability, box in zip(_padded(probabilities), boxes, strict=True):
         window, top, left = _paste(probability, box, size, paste)
-        results.append(window_to_rle(window >= threshold, top, left, size))
+        inside = window > np.float32(threshold) if paste == "tensorflow" else window >= threshold
+        results.append(window_to_rle(inside, top, left, size))
     return results
 
 
@@ -208,6 +209,10 @@ def _paste(padded: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: st
     """The pixels around one box: probabilities (h, w), column-major as RLE is, and where their top left corner lies."""
     cells = len(padded) - 2
     x0, y0, x1, y1 = np.asarray(box, np.float32)
+    if paste == "tensorflow":
+        row, top = _old_samples(y0, y1, size[0], cells)
+        column, left = _old_samples(x0, x1, size[1], cells)
+        return _bilinear(padded[1:-1, 1:-1], row, column), top, left
     if paste == "torchvision":
         # Padding by a cell moves the box out by as much; whole pixels, both ends included.
         grow = np.float32((cells + 2) / cells)
@@ -230,6 +235,29 @@ def _paste(padded: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: st
     column = (np.arange(left, max(right, left)) + 0.5 - x0) / box_width * cells + 0.5
     row = (np.arange(top, max(bottom, top)) + 0.5 - y0) / box_height * cells + 0.5
     return _bilinear(padded, np.clip(row, 0, cells + 1), np.clip(column, 0, cells + 1)), top, left
+
+
+def _old_samples(start: np.float32, end: np.float32, length: int, cells: int) -> tuple[np.ndarray, int]:
+    """Where the pixels of one axis read a mask as TensorFlow's `reframe_box_masks_to_image_masks` has it.
+
+    That runs CropAndResize on the mask, with the image as a box in the frame of the box: the outer pixels of the image
+    lie on its border, the outer cells of the mask on that of the box. Pixels outside the box are 0. Its operations
+    and their order, in float32; of a pixel on the border the last bit decides.
+
+    Returns:
+        index into the cells of each pixel in the box (P,) float32, and which pixel is the first.
+    """
+    one = np.float32
+    start, end = start / one(length), end / one(length)  # a box that ends with the image ends at 1 exactly
+    side = max(end - start, one(1e-4))
+    first, last = (one(0) - start) / side, (one(1) - start) / side
+    places = np.arange(length, dtype=np.float32)
+    if length > 1:
+        places = first * one(cells - 1) + places * ((last - first) * one(cells - 1) / one(length - 1))
+    else:
+        places[:] = one(0.5) * (first + last) * one(cells - 1)
+    inside = np.flatnonzero((places >= 0) & (places <= cells - 1))
+    return places[inside], int(inside[0]) if len(inside) else 0
 
 
 def _bilinear(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

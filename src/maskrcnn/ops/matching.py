@@ -23,7 +23,7 @@ class Match(NamedTuple):
         matched: (B, N) int64, object index; 0 where the image has none.
         iou: (B, N) float32, overlap with it; -1 where the image has none.
         ignored: (B, N) bool, mostly inside a crowd region: neither object nor background.
-        forced: (B, N) bool, the best box of some object (ties included), whatever the overlap.
+        forced: (B, N) bool, the best box of some object, whatever the overlap.
     """
 
     matched: Tensor
@@ -33,7 +33,14 @@ class Match(NamedTuple):
 
 
 def match(
-    boxes: Tensor, objects: Tensor, valid: Tensor, crowd: Tensor, *, low_quality: bool, crowd_overlap: float = 0.5
+    boxes: Tensor,
+    objects: Tensor,
+    valid: Tensor,
+    crowd: Tensor,
+    *,
+    low_quality: bool,
+    first_only: bool = False,
+    crowd_overlap: float = 0.5,
 ) -> Match:
     """Match boxes to objects by overlap.
 
@@ -43,6 +50,8 @@ def match(
         valid: (B, G) bool, real objects.
         crowd: (B, G) bool, regions to ignore.
         low_quality: also find the boxes that overlap each object most (Faster R-CNN paper, section 3.1.2, rule i).
+        first_only: of several that overlap it as much the first alone, and this one is matched to the object, the first
+            object that asks for it, even where it overlaps another more (TensorFlow's ArgMaxMatcher).
         crowd_overlap: a box with more than this part of its area in a crowd region is ignored.
     """
     batch, count = objects.shape[0], boxes.shape[-2]
@@ -50,6 +59,7 @@ def match(
     index = torch.zeros(batch, count, dtype=torch.int64, device=objects.device)
     ignored = torch.zeros(batch, count, dtype=torch.bool, device=objects.device)
     forced = torch.zeros_like(ignored)
+    owner = torch.zeros_like(index)  # of those forced, with `first_only`
     box_area = area(boxes)  # (N,) or (B, N)
     for start in range(0, objects.shape[1], CHUNK):
         part = slice(start, start + CHUNK)
@@ -66,8 +76,14 @@ def match(
         ignored |= ((share > crowd_overlap) & crowd[:, part, None]).any(dim=1)
         if low_quality:
             top = overlap.amax(dim=2, keepdim=True)  # (B, G', 1)
-            forced |= ((overlap == top) & (top > 0)).any(dim=1)
-    return Match(index, best, ignored, forced)
+            wanted = (overlap == top) & (top > 0)
+            if first_only:
+                column = torch.arange(count, device=boxes.device)
+                wanted &= column == overlap.argmax(dim=2, keepdim=True)
+                asking, first = wanted.to(torch.int8).max(dim=1)  # (B, N): whether an object asks, and the first
+                owner = torch.where((asking > 0) & ~forced, first + start, owner)
+            forced |= wanted.any(dim=1)
+    return Match(torch.where(forced, owner, index) if first_only else index, best, ignored, forced)
 
 
 def counter_noise(keys: Tensor, count: int) -> Tensor:

@@ -14,10 +14,83 @@ import warnings
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import nms
 
 CHUNK = 1024  # rows of the overlap matrix at a time: 40 MB of float32 for 10,000 boxes
+
+
+BLOCK = 2048  # boxes at a time where only the first few that survive are wanted
+MOST = 16384  # boxes that compete where all at once must; their overlaps are 32 MB of bits
+
+
+def best_first(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Values and indices (B, min(count, N)) of the best of scores (B, N); of equal scores the first comes first."""
+    if torch.compiler.is_exporting():  # there is no stable sort in ONNX, but its TopK keeps this order
+        return scores.topk(min(count, scores.shape[1]), dim=1)
+    values, indices = scores.sort(dim=1, descending=True, stable=True)
+    return values[:, :count], indices[:, :count]
+
+
+def nms_first(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` boxes that greedy NMS keeps, out of very many; of equal scores the first comes first.
+
+    On a CPU, and in graphs that were exported there, exact: blocks of falling score, until there are enough. On other
+    devices, where nothing may wait for values, the `MOST` best compete: the same unless more than `MOST - count` of
+    them go, and then the weakest are missing.
+
+    Args:
+        boxes: (B, N, 4) float32.
+        scores: (B, N), any order.
+        valid: (B, N) bool; the others are neither kept nor do they suppress.
+        iou_threshold: a box overlapping a better one by more than this goes.
+        count: K, at most.
+
+    Returns:
+        indices (B, K) int64, best first, and which of them are real (B, K) bool; 0 where not.
+    """
+    if boxes.device.type == "cpu":
+        found = nms_blocks(boxes, scores, valid, iou_threshold, count)
+        return found.clamp(min=0), found >= 0
+    return first_of_best(boxes, scores, valid, iou_threshold, count)
+
+
+def first_of_best(
+    boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float, count: int
+) -> tuple[Tensor, Tensor]:
+    """`nms_first` among the `MOST` best, without waiting for values."""
+    ranked = torch.where(valid, scores, -torch.inf)
+    best, order = ranked.topk(min(MOST, scores.shape[1]), dim=1)
+    box = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+    keep = nms_keep(box, best, torch.zeros_like(order), best > -torch.inf, iou_threshold)
+    best, index = torch.where(keep, best, -torch.inf).topk(min(count, keep.shape[1]), dim=1)
+    missing = (0, count - best.shape[1])
+    return F.pad(order.gather(1, index), missing), F.pad(best > -torch.inf, missing)
+
+
+@torch.library.custom_op("maskrcnn::nms_blocks", mutates_args=())
+def nms_blocks(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float, count: int) -> Tensor:
+    """`nms_first` in blocks: (B, count) int64, -1 where there are no more. Behind an operator, for graphs."""
+    found = torch.full((len(boxes), count), -1, device=boxes.device)
+    boxes, scores, threshold = boxes.float(), scores.float(), largest_float32(iou_threshold)
+    for image in range(len(boxes)):
+        candidates = valid[image].nonzero()[:, 0]
+        order = candidates[scores[image, candidates].sort(descending=True, stable=True).indices]
+        kept = order[:0]
+        for block in order.split(BLOCK):
+            over = _overlap(boxes[image, kept], boxes[image, block]) > threshold
+            block = block[~over.any(dim=0)]
+            kept = torch.cat([kept, block[nms(boxes[image, block], scores[image, block], iou_threshold)]])
+            if len(kept) >= count:
+                break
+        found[image, : len(kept)] = kept[:count]
+    return found
+
+
+@nms_blocks.register_fake
+def _(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float, count: int) -> Tensor:
+    return scores.new_empty((boxes.shape[0], count), dtype=torch.int64)
 
 
 @torch.library.custom_op("maskrcnn::nms_keep", mutates_args=())
@@ -90,18 +163,22 @@ def _overlaps(boxes: Tensor, threshold: float) -> Tensor:
 
     Operation by operation what torchvision's CPU kernel computes, so that ties at the threshold fall the same way.
     """
-    x0, y0, x1, y1 = boxes.unbind(-1)
-    area = (x1 - x0) * (y1 - y0)
     index = torch.arange(len(boxes), device=boxes.device)
     rows = []
     for start in range(0, len(boxes), CHUNK):
         part = slice(start, start + CHUNK)
-        width = torch.minimum(x1[part, None], x1) - torch.maximum(x0[part, None], x0)
-        height = torch.minimum(y1[part, None], y1) - torch.maximum(y0[part, None], y0)
-        common = width.clamp(min=0) * height.clamp(min=0)
-        iou = common / (area[part, None] + area - common)
-        rows.append((iou > threshold) & (index > index[part, None]))
+        rows.append((_overlap(boxes[part], boxes) > threshold) & (index > index[part, None]))
     return torch.cat(rows) if rows else torch.zeros(0, 0, dtype=torch.bool, device=boxes.device)
+
+
+def _overlap(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (M, 4) -> (N, M) IoU, in the order of operations of torchvision's kernels; NaN where both are empty."""
+    x0, y0, x1, y1 = a[:, None].unbind(-1)
+    width = torch.minimum(x1, b[:, 2]) - torch.maximum(x0, b[:, 0])
+    height = torch.minimum(y1, b[:, 3]) - torch.maximum(y0, b[:, 1])
+    common = width.clamp(min=0) * height.clamp(min=0)
+    area = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+    return common / ((x1 - x0) * (y1 - y0) + area - common)
 
 
 def largest_float32(value: float) -> float:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn.config import TrainConfig
+from maskrcnn.training.rmsprop import RMSProp
 
 WARMUP_PART = 0.1  # warm-up never takes more of a run than this
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that train.
+    """The optimiser over the parameters that train.
 
     Groups carry `factor`, their part of the learning rate: `backbone_lr_factor` for names under `backbone.`. Matrices
     and filters decay; biases and norms, which have one axis, do not. On CUDA and CPUs the whole update is one kernel
@@ -33,9 +34,14 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     ]
     devices = {p.device.type for members in groups.values() for p in members}
     fused = True if devices in ({"cuda"}, {"cpu"}) else None
+    rate, eps = scaled_rate(config), config.optimizer_eps
+    if config.optimizer == "rmsprop":
+        return RMSProp(parameters, lr=rate, momentum=config.momentum, decay=config.rms_decay, eps=eps or 1.0)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, eps=eps or 1e-8, fused=fused)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=scaled_rate(config), fused=fused)
-    return torch.optim.SGD(parameters, lr=scaled_rate(config), momentum=config.momentum, fused=fused)
+        return torch.optim.AdamW(parameters, lr=rate, eps=eps or 1e-8, fused=fused)
+    return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, fused=fused)
 
 
 class Guard:
@@ -59,32 +65,57 @@ class Guard:
 
 
 def scaled_rate(config: TrainConfig) -> float:
-    """The learning rate for the real batch: linear for SGD (Goyal 2017), by the root for AdamW (Malladi 2022)."""
+    """The learning rate for the real batch."""
+    return config.learning_rate * batch_factor(config)
+
+
+def batch_factor(config: TrainConfig) -> float:
+    """What the real batch does to every rate: linear for SGD (Goyal 2017), by the root for Adam and its kin (Malladi
+    2022)."""
     ratio = config.batch_size / config.learning_rate_batch
-    return config.learning_rate * (math.sqrt(ratio) if config.optimizer == "adamw" else ratio)
+    return ratio if config.optimizer == "sgd" else math.sqrt(ratio)
 
 
 def warmup_steps(config: TrainConfig, total_steps: int | None) -> int:
-    """Steps of warm-up: as configured, but at most a tenth of the run."""
-    return config.warmup_steps if total_steps is None else min(config.warmup_steps, int(WARMUP_PART * total_steps))
+    """Steps of warm-up: as configured, but at most a tenth of the run, unless the whole schedule counts in steps."""
+    in_steps = config.schedule == "manual" or config.decay_steps is not None
+    if total_steps is None or in_steps:
+        return config.warmup_steps
+    return min(config.warmup_steps, int(WARMUP_PART * total_steps))
 
 
 def lr_at(step: int, config: TrainConfig, total_steps: int | None) -> float:
     """The learning rate of optimiser step `step`, counted from 0.
+
+    `manual`, `exponential` and `cosine` with `decay_steps` are those of the TensorFlow Object Detection API
+    (`utils/learning_schedules.py`), whatever the length of the run.
 
     Args:
         total_steps: length of the run; None while it is not known yet (`train.minutes`): warm-up, then constant.
     """
     rate = scaled_rate(config)
     warmup = warmup_steps(config, total_steps)
+    lowest = config.end_rate * batch_factor(config) if config.schedule in ("exponential", "cosine") else 0.0
     if step < warmup:
-        return rate * (config.warmup_factor + (1 - config.warmup_factor) * step / warmup)
+        return max(rate * (config.warmup_factor + (1 - config.warmup_factor) * step / warmup), lowest)
+    if config.schedule == "manual":
+        return batch_factor(config) * [rate for first, rate in config.rates if first <= step][-1]
+    if config.schedule in ("exponential", "cosine"):
+        length, held = config.decay_steps or total_steps, step - warmup - config.hold_steps
+        return rate if length is None else max(_fallen(rate, held, length, warmup, config), lowest)
     if total_steps is None or config.schedule == "constant":
         return rate
-    if config.schedule == "cosine":
-        progress = (step - warmup) / max(total_steps - warmup, 1)
-        return rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return rate * 0.1 ** sum(step >= milestone * total_steps for milestone in config.milestones)
+
+
+def _fallen(rate: float, held: int, length: int, warmup: int, config: TrainConfig) -> float:
+    """The rate `held` steps after it began to fall; `length`: of a cosine from the first step on, of one exponent."""
+    if held <= 0:
+        return rate
+    if config.schedule == "cosine":
+        progress = held / max(length - warmup - config.hold_steps, 1)
+        return rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return rate * config.decay_factor ** (held // length if config.decay_staircase else held / length)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -21,7 +21,7 @@ from maskrcnn.model.backbones.pretrained import read_state
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.training.optim import scaled_rate, warmup_steps
-from maskrcnn.weights.load import find_checkpoint
+from maskrcnn.weights.load import find_checkpoint, is_ours, means_tensorflow
 from maskrcnn.weights.native import is_checkpoint, read_model
 from maskrcnn.weights.remap import transfer
 
@@ -152,8 +152,8 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
     """The network before the first step, and a sentence about where its weights come from.
 
     Args:
-        weights: None for random ones; an ImageNet trunk file; a run folder or checkpoint; a torchvision detector; or
-            "last", the newest run beside `out`.
+        weights: None for random ones; an ImageNet trunk file; a run folder or checkpoint; a torchvision detector or
+            one of TensorFlow, or its ImageNet trunk; or "last", the newest run beside `out`.
 
     Raises:
         WeightsError: nothing there, or a file of an unknown kind.
@@ -177,8 +177,13 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
 
         source = load_torchvision(path)
         return model, f"{transfer(model, source.state_dict(), source.classes)}\n  from {path}"
-    path = find_checkpoint(path)
-    state, _, header = read_model(path)
+    if not is_ours(path) and means_tensorflow(path):
+        from maskrcnn.weights.tensorflow.model import training_state
+
+        labels = dict(zip(dataset.category_ids, dataset.classes, strict=True))
+        state, classes, told = training_state(path, config.model.backbone.name, labels=labels)
+        return model, "\n  ".join([str(transfer(model, state, classes)), f"from {path}", *([told] if told else [])])
+    state, _, header = read_model(find_checkpoint(path))
     return model, f"{transfer(model, state, header['classes'])}\n  from {path}"
 
 

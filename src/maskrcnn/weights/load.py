@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +14,25 @@ if TYPE_CHECKING:
     from maskrcnn.model.mask_rcnn import MaskRCNN
 
 SUPPORTED = (
-    "a run folder, a checkpoint folder, the model.safetensors in one, or a .pth or .pt file of torchvision's "
-    "maskrcnn_resnet50_fpn"
+    "a run folder, a checkpoint folder, the model.safetensors in one, a .pth or .pt file of torchvision's "
+    "maskrcnn_resnet50_fpn, or TensorFlow's model.ckpt, frozen .pb, SavedModel or their folder"
 )
+# Names that only TensorFlow's files have, and the archives that they are published in.
+TENSORFLOW = re.compile(r"\.(pb|index|data-\d+-of-\d+|meta|tar|tar\.gz|tgz|zip)$")
+PREFIX = re.compile(r"\.ckpt(-\d+)?$")
 
 
 def load_weights(path: str | Path, **model_overrides: Any) -> MaskRCNN:
     """A model on the CPU in evaluation mode.
 
     Args:
-        path: a run folder (its best checkpoint, else its last), a checkpoint folder, the `model.safetensors` in one, or
-            a torchvision `.pth`.
+        path: a run folder (its best checkpoint, else its last), a checkpoint folder, the `model.safetensors` in one, a
+            torchvision `.pth`, or what `load_tensorflow` reads.
         model_overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
 
     Raises:
         WeightsError: nothing there, an unknown kind of file, or tensors that do not fit.
-        ConfigError: unknown override.
+        ConfigError: unknown override; a pipeline.config beside TensorFlow's weights that cannot be read.
     """
     path = Path(path)
     if path.suffix in (".pth", ".pt"):
@@ -37,7 +41,29 @@ def load_weights(path: str | Path, **model_overrides: Any) -> MaskRCNN:
         if not path.is_file():
             raise WeightsError(f"{path}: no such file; give {SUPPORTED}")
         return load_torchvision(path, **model_overrides)
+    if not is_ours(path) and means_tensorflow(path):
+        from maskrcnn.weights.tensorflow.model import load_tensorflow
+
+        return load_tensorflow(path, **model_overrides)
     return load_model(find_checkpoint(path), **model_overrides)[0]
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether `find_checkpoint` finds one. Never raises."""
+    try:
+        find_checkpoint(path)
+    except WeightsError:
+        return False
+    return True
+
+
+def means_tensorflow(path: str | Path) -> bool:
+    """Whether TensorFlow's reader is the one to read a path, or to say what is wrong with it. Never raises."""
+    from maskrcnn.weights.tensorflow.read import looks_like_tensorflow
+
+    path = Path(path)
+    named = TENSORFLOW.search(path.name) or (PREFIX.search(path.name) and not path.exists())
+    return bool(named) or looks_like_tensorflow(path)
 
 
 def find_checkpoint(path: str | Path) -> Path:

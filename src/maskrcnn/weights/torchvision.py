@@ -17,6 +17,7 @@ from maskrcnn.errors import WeightsError
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.presets import preset
+from maskrcnn.weights.classes import class_names
 
 # Their name (a regular expression) -> ours. The second spelling of a pair is that of files saved before 0.13.
 NAMES = (
@@ -75,7 +76,7 @@ def from_torchvision(
             raise WeightsError(f"not a torchvision Mask R-CNN: {name} has no counterpart in the file", missing=[name])
     rows = len(ours["box_head.class_logits.weight"])
     background_last(ours, rows)
-    names, ids = _classes(rows, classes)
+    names, ids = class_names(rows - 1, classes)
     config = preset("torchvision-r50-fpn").replace(
         **{"model.backbone.norm_eps": 1e-5 if norm_eps is None else norm_eps}
     )
@@ -135,19 +136,3 @@ def background_last(state: dict[str, Tensor], rows: int) -> None:
         deltas = state[f"box_head.box_deltas.{kind}"]
         state[f"box_head.box_deltas.{kind}"] = deltas.view(rows, 4, *deltas.shape[1:])[1:].flatten(0, 1)
         state[f"mask_head.logits.{kind}"] = state[f"mask_head.logits.{kind}"][1:]
-
-
-def _classes(rows: int, names: Sequence[str] | None) -> tuple[list[str], list[int]]:
-    ids = list(range(1, rows))
-    if names is not None:
-        if len(names) != len(ids):
-            raise WeightsError(
-                f"the file has {len(ids)} classes besides the background, but {len(names)} names are given"
-            )
-        return list(names), ids
-    if rows == 91:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        known = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-        return [f"unused {i}" if known[i] == "N/A" else known[i] for i in ids], ids
-    return [f"class {i}" for i in ids], ids

@@ -52,7 +52,7 @@ def test_an_empty_file_has_no_items(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("item {\n id: 1\n", "line 2 of the label map: the file ends inside an item"),
+        ("item {\n id: 1\n", "line 1 of the label map: the file ends inside 'item': the bracket of 'item' in line 1"),
         ("item {\n id: 1 }", r"line 2 .*has no name; write `name: "),
         ("item {\n name: 'a' }", r"line 2 .*has no id; write `id: 1`"),
         ("item {\n\n id: 1.5 name: 'a' }", r"line 3 .*id '1\.5' is not an integer"),
@@ -61,9 +61,9 @@ def test_an_empty_file_has_no_items(tmp_path):
         ("item { id: 1 name: 'a' }\nitem { id: 1 name: 'b' }", "line 2 .*id 1 is there twice"),
         ("item {\n name: 'a }", "line 2 .*cannot be understood; is a quote missing"),
         ("node { id: 1 }", "line 1 .*'node' where `item` belongs"),
-        ("item 3", "line 1 .*'3' where '{' belongs"),
-        ("item { a { ] } id: 1 }", "line 1 .*']' is out of place"),
-        ("item { a " + "{" * 60, "line 1 .*more than 50 brackets"),
+        ("item: 3", "line 1 .*'3' where '{' belongs"),
+        ("item { a { ] } id: 1 }", "line 1 .*']' where '}' belongs, to close 'a' of line 1"),
+        ("item { " + "a {" * 60, "line 1 .*more than 50 brackets"),
         (b"item { name: '\xff' }", "is not UTF-8 text"),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maskrcnn.data.formats.crc32c import crc32c, masked_crc
 from maskrcnn.data.formats.example import example_bytes
-from maskrcnn.data.formats.tfrecord import crc32c, masked_crc
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 MOST_FEATURES = 10_000  # of one record
 MOST_VALUES = 1 << 20  # of one feature, masks of floats aside
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}
 _FIELDS = {kind: number for number, kind in _KINDS.items()}
 
@@ -54,7 +54,7 @@ class Feature:
             return []
         found = []
         for part in self._values():
-            if part.wire != _BYTES:
+            if part.wire != BYTES:
                 raise Damaged("a byte string of another wire type")
             found.append((part.start, part.stop))
             if len(found) > MOST_VALUES:
@@ -68,7 +68,7 @@ class Feature:
     def packed_floats(self) -> tuple[int, int] | None:
         """(start, stop) of little-endian float32 that lie in one run; None where they do not. Raises `Damaged`."""
         parts = list(self._values()) if self.kind == "float" else []
-        return (parts[0].start, parts[0].stop) if len(parts) == 1 and parts[0].wire == _BYTES else None
+        return (parts[0].start, parts[0].stop) if len(parts) == 1 and parts[0].wire == BYTES else None
 
     def floats(self) -> np.ndarray:
         """(N,) float32, packed or one by one; integers too. Raises `Damaged`."""
@@ -76,7 +76,7 @@ class Feature:
             return self.ints().astype(np.float32)
         parts = []
         for part in self._values() if self.kind == "float" else ():
-            if part.wire not in (_BYTES, _FIXED32) or (part.stop - part.start) % 4:
+            if part.wire not in (BYTES, FIXED32) or (part.stop - part.start) % 4:
                 raise Damaged("floats of another wire type")
             parts.append(bytes(self.buffer[part.start : part.stop]))
         return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
@@ -90,14 +90,14 @@ class Feature:
             return values.astype(np.int64)
         parts = []
         for part in self._values() if self.kind == "int64" else ():
-            if part.wire not in (_BYTES, _VARINT):
+            if part.wire not in (BYTES, VARINT):
                 raise Damaged("integers of another wire type")
             parts.append(bytes(self.buffer[part.start : part.stop]))
-        return _varints(b"".join(parts))
+        return read_varints(b"".join(parts))
 
     def _values(self) -> Iterator[Part]:
         for start, stop in self.lists:
-            yield from (part for part in _parts(self.buffer, start, stop) if part.number == 1)
+            yield from (part for part in message_parts(self.buffer, start, stop) if part.number == 1)
 
 
 def parse_example(buffer: Buffer, start: int, stop: int) -> dict[str, Feature]:
@@ -114,16 +114,16 @@ def parse_example(buffer: Buffer, start: int, stop: int) -> dict[str, Feature]:
 
 def _entry(buffer: Buffer, entry: Part) -> tuple[str, Feature]:
     key, feature = "", Feature(buffer)
-    for part in _parts(buffer, entry.start, entry.stop):
-        if part.wire != _BYTES:
+    for part in message_parts(buffer, entry.start, entry.stop):
+        if part.wire != BYTES:
             continue
         if part.number == 1:
             if part.stop - part.start > 1000:
                 raise Damaged("a key of more than 1000 bytes")
             key = bytes(buffer[part.start : part.stop]).decode("utf-8", "replace")
         elif part.number == 2:
-            for values in _parts(buffer, part.start, part.stop):
-                kind = _KINDS.get(values.number, "") if values.wire == _BYTES else ""
+            for values in message_parts(buffer, part.start, part.stop):
+                kind = _KINDS.get(values.number, "") if values.wire == BYTES else ""
                 if not kind:
                     continue
                 if kind != feature.kind:  # of several kinds the last one counts, as in protobuf
@@ -133,32 +133,32 @@ def _entry(buffer: Buffer, entry: Part) -> tuple[str, Feature]:
 
 
 def _messages(buffer: Buffer, start: int, stop: int, number: int) -> Iterator[Part]:
-    for part in _parts(buffer, start, stop):
+    for part in message_parts(buffer, start, stop):
         if part.number == number:
-            if part.wire != _BYTES:
+            if part.wire != BYTES:
                 raise Damaged("not a tf.train.Example")
             yield part
 
 
-def _parts(buffer: Buffer, start: int, stop: int) -> Iterator[Part]:
+def message_parts(buffer: Buffer, start: int, stop: int) -> Iterator[Part]:
     at = start
     while at < stop:
         tag = buffer[at]
         if tag < 0x80:  # most are of one byte
             at += 1
         else:
-            tag, at = _varint(buffer, at, stop)
+            tag, at = read_varint(buffer, at, stop)
         number, wire = tag >> 3, tag & 7
         if not number:
             raise Damaged("a field without a number")
         first = at
-        if wire == _VARINT:
-            _, end = _varint(buffer, at, stop)
-        elif wire == _BYTES:
-            length, first = _varint(buffer, at, stop)
+        if wire == VARINT:
+            _, end = read_varint(buffer, at, stop)
+        elif wire == BYTES:
+            length, first = read_varint(buffer, at, stop)
             end = first + length
-        elif wire in (_FIXED64, _FIXED32):
-            end = at + (8 if wire == _FIXED64 else 4)
+        elif wire in (FIXED64, FIXED32):
+            end = at + (8 if wire == FIXED64 else 4)
         else:
             raise Damaged(f"wire type {wire}")
         if end > stop:
@@ -167,7 +167,7 @@ def _parts(buffer: Buffer, start: int, stop: int) -> Iterator[Part]:
         at = end
 
 
-def _varint(buffer: Buffer, at: int, stop: int) -> tuple[int, int]:
+def read_varint(buffer: Buffer, at: int, stop: int) -> tuple[int, int]:
     """The number at `at`, and where the next byte is."""
     value = shift = 0
     while at < stop and shift < 70:
@@ -180,7 +180,7 @@ def _varint(buffer: Buffer, at: int, stop: int) -> tuple[int, int]:
     raise Damaged("a number without an end")
 
 
-def _varints(data: bytes) -> np.ndarray:
+def read_varints(data: bytes) -> np.ndarray:
     """(N,) int64 of a run of varints."""
     code = np.frombuffer(data, np.uint8)
     if data.isascii():  # one byte each
@@ -232,15 +232,15 @@ def _payload(values: Sequence[bytes] | np.ndarray) -> tuple[str, bytes]:
         return "bytes", b"".join(_delimited(1, len(value)) + value for value in values)
     if values.dtype.kind == "f":
         return "float", floats_head(values.size) + values.astype("<f4").tobytes()
-    packed = b"".join(_number(int(value) & (1 << 64) - 1) for value in values)
+    packed = b"".join(varint_bytes(int(value) & (1 << 64) - 1) for value in values)
     return "int64", _delimited(1, len(packed)) + packed
 
 
 def _delimited(number: int, length: int) -> bytes:
-    return bytes([number << 3 | _BYTES]) + _number(length)
+    return bytes([number << 3 | BYTES]) + varint_bytes(length)
 
 
-def _number(value: int) -> bytes:
+def varint_bytes(value: int) -> bytes:
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import mmap as mmap_module
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 
 from maskrcnn.data.formats.assemble import Found, assemble
+from maskrcnn.data.formats.crc32c import crc32c, masked_crc
 from maskrcnn.data.formats.keypoint_rows import Rows, keypoint_schema, with_keypoints
 from maskrcnn.data.formats.label_map import ClassNames, Item, looks_like_label_map, read_label_map
 from maskrcnn.data.formats.layout import split_of_name
@@ -40,8 +40,12 @@ def sniff(path: Path) -> bool:
     return any(_begins_right(file) or _head(file)[:2] == _GZIP for file in shard_files(path, NAMES))
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, label_map: Sequence[Item] | None = None) -> Dataset:
     """Open a shard, all shards that a pattern like `x.record-?????-of-00010` matches, or those of a folder.
+
+    Args:
+        path: see above.
+        label_map: its items; None looks for a label map beside the shards.
 
     Raises:
         DataError: no shard, a missing one, compressed ones, a broken label map, or no image that can be used.
@@ -53,7 +57,7 @@ def read(path: Path) -> Dataset:
         message = f"shard {absent[0].name} is missing ({len(absent)} in all); put it beside the others"
         raise DataError(message, path=absent[0].parent)
     skipped = Skipped()
-    names = ClassNames(_label_map(path, files, skipped))
+    names = ClassNames(_label_map(path, files, skipped) if label_map is None else label_map)
     images: list[Found] = []
     ids: list[str] = []
     rows: list[Rows] = []
@@ -127,29 +131,6 @@ def _length_of(head: bytes) -> int | None:
         return None
     length, check = struct.unpack("<QI", head)
     return length if check == masked_crc(crc32c(head[:8])) else None
-
-
-@cache
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return tuple(table)
-
-
-def crc32c(data: bytes) -> int:
-    """Castagnoli's checksum, byte by byte: for a few bytes."""
-    table, crc = _crc_table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def masked_crc(crc: int) -> int:
-    """As TFRecord stores it."""
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _check_compression(file: Path) -> None:

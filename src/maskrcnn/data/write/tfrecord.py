@@ -15,12 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from maskrcnn.data.formats.crc32c import masked_crc
 from maskrcnn.data.formats.example import example_head, feature_bytes, feature_head, floats_head
 from maskrcnn.data.formats.label_map import label_map_text
 from maskrcnn.data.formats.shards import shard_files
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.formats.tf_image import BOX_KEYS, KEYPOINT
-from maskrcnn.data.formats.tfrecord import NAMES, masked_crc
+from maskrcnn.data.formats.tfrecord import NAMES
 from maskrcnn.data.write.encoded import encoded_image, png_bytes
 from maskrcnn.data.write.lost import full_rle, note_outlines, note_pairs, rows_of_splits
 from maskrcnn.dataset import Dataset

@@ -1,22 +1,30 @@
-"""Trunks: an image in, four maps of stride 4, 8, 16, 32 out."""
+"""Trunks: an image in, four maps of stride 4, 8, 16, 32 out; or one map, and a second stage for each RoI's crop."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from maskrcnn.config import BackboneConfig
 from maskrcnn.errors import ConfigError
+from maskrcnn.fields import nearest
 from maskrcnn.model.backbones.channels import first_convolution, inflate, set_input_channels
 from maskrcnn.model.backbones.efficientnet_lite import EfficientNetLite0
+from maskrcnn.model.backbones.inception_resnet_v2 import InceptionResNetV2, InceptionResNetV2StageTwo
+from maskrcnn.model.backbones.inception_v2 import InceptionV2, InceptionV2StageTwo
 from maskrcnn.model.backbones.mobilenet_v2 import MobileNetV2
 from maskrcnn.model.backbones.norms import fold_norms
 from maskrcnn.model.backbones.pretrained import load_backbone, preprocessing
-from maskrcnn.model.backbones.resnet import ResNet, Trunk
+from maskrcnn.model.backbones.resnet import ResNet
+from maskrcnn.model.backbones.resnet_v1 import ResNetV1, ResNetV1StageTwo
+from maskrcnn.model.backbones.trunk import StageTwo, Trunk
 
 __all__ = [
     "BACKBONES",
+    "STAGES_TWO",
+    "StageTwo",
+    "Trunk",
     "build_backbone",
+    "build_stage_two",
     "first_convolution",
     "fold_norms",
     "inflate",
@@ -36,14 +44,36 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "resnext101_64x4d": ResNet,
     "mobilenet_v2": MobileNetV2,
     "efficientnet_lite0": EfficientNetLite0,
+    "resnet_v1_50": ResNetV1,
+    "resnet_v1_101": ResNetV1,
+    "inception_v2": InceptionV2,
+    "inception_resnet_v2": InceptionResNetV2,
+}
+# Trunks of networks without a pyramid: these give one map, and their last stage runs on the crop of each RoI.
+STAGES_TWO: dict[str, Callable[[BackboneConfig], StageTwo]] = {
+    "resnet_v1_50": ResNetV1StageTwo,
+    "resnet_v1_101": ResNetV1StageTwo,
+    "inception_v2": InceptionV2StageTwo,
+    "inception_resnet_v2": InceptionResNetV2StageTwo,
 }
 
 
 def build_backbone(config: BackboneConfig) -> Trunk:
-    """A trunk with random weights; `.channels` are those of its four maps. Raises `ConfigError` for an unknown name."""
+    """A trunk with random weights; `.channels` are those of its maps. Raises `ConfigError` for an unknown name."""
     if config.name not in BACKBONES:
-        close = difflib.get_close_matches(config.name, BACKBONES, 1, 0.4)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        message = f"unknown trunk {config.name!r}{hint}; known: {', '.join(BACKBONES)}"
-        raise ConfigError(message, field="model.backbone.name")
+        raise ConfigError(
+            f"unknown trunk {config.name!r}{nearest(config.name, BACKBONES)}; known: {', '.join(BACKBONES)}",
+            field="model.backbone.name",
+        )
     return BACKBONES[config.name](config)
+
+
+def build_stage_two(config: BackboneConfig) -> StageTwo:
+    """The last stage of a trunk, with random weights. Raises `ConfigError` for a trunk that has none."""
+    if config.name not in STAGES_TWO:
+        raise ConfigError(
+            f"{config.name!r} has no second stage, which a model without a pyramid needs; "
+            f"set model.fpn, or one of {', '.join(STAGES_TWO)}",
+            field="model.backbone.name",
+        )
+    return STAGES_TWO[config.name](config)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from maskrcnn.errors import ConfigError
+
 
 def first_convolution(trunk: nn.Module) -> tuple[str, nn.Conv2d]:
     """The convolution that sees the image, and its name in the trunk: the first one."""
@@ -32,11 +34,17 @@ def set_input_channels(trunk: nn.Module, channels: int) -> None:
     The deviation shrinks with the square root of the channels, so that activations keep theirs. The layer trains even
     where the stem is frozen: no weights for these channels have been learned anywhere, and a frozen layer would go on
     seeing their mean alone.
+
+    Raises:
+        ConfigError: other channels for a trunk that begins with a depthwise convolution.
     """
     _, convolution = first_convolution(trunk)
     old, inputs = convolution.weight, convolution.in_channels
     if inputs == channels:
         return
+    if convolution.groups != 1:
+        message = f"{channels} numbers, but this trunk begins with a depthwise convolution of {inputs} channels"
+        raise ConfigError(f"{message}; give {inputs}, or choose another model.backbone.name", field="model.image_mean")
     weight = old.new_empty(old.shape[0], channels, *old.shape[2:])
     weight.normal_(0.0, float(old.std()) * (inputs / channels) ** 0.5)
     convolution.weight = nn.Parameter(weight)

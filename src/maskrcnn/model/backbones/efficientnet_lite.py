@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.model.backbones.resnet import Trunk, freeze, norm_layer
+from maskrcnn.model.backbones.norms import norm_layer
+from maskrcnn.model.backbones.same import SameConv2d
+from maskrcnn.model.backbones.trunk import Trunk, freeze
 
 EPS = 1e-3  # TensorFlow's batch norms; the statistics in the file belong to it
 # Kernel, stride, expansion, channels, blocks of each group (EfficientNet paper, table 1, without the 1x1 head).
@@ -26,20 +28,6 @@ GROUPS = (
     (3, 1, 6, 320, 1),
 )
 STAGES = ((0, 3), (3, 5), (5, 11), (11, 16))  # blocks that end at stride 4, 8, 16, 32
-
-
-class SameConv2d(nn.Conv2d):
-    """A convolution that pads as TensorFlow does: ceil(side / stride) outputs, the odd pixel at the end."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.stride == (1, 1):  # odd kernels: the same zeros on both sides, without a padded copy of the map
-            padding = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
-            return F.conv2d(x, self.weight, self.bias, 1, padding, 1, self.groups)
-        pads = []
-        for side, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pads))
 
 
 class Block(nn.Module):

@@ -6,7 +6,8 @@ import torchvision
 from torch import Tensor, nn
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.model.backbones.resnet import Trunk, freeze, norm_layer
+from maskrcnn.model.backbones.norms import norm_layer
+from maskrcnn.model.backbones.trunk import Trunk, freeze
 
 # Blocks of `features` in each stage. The last 1x1 convolution (320 -> 1280) is left out: it serves the classifier, and
 # the FPN would at once reduce it again.

@@ -1,13 +1,20 @@
-"""Fold norms with fixed statistics into the convolution before them: fewer passes over memory, same numbers."""
+"""Batch norms of trunks, and folding those with fixed statistics into the convolution before them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
+
+from maskrcnn.config import BackboneConfig
 
 # (convolution, norm) by attribute name inside one module; pairs in an nn.Sequential are found by their order.
 PAIRS = (
+    ("conv", "norm"),
+    ("pointwise", "norm"),
     ("conv1", "bn1"),
     ("conv2", "bn2"),
     ("conv3", "bn3"),
@@ -16,6 +23,47 @@ PAIRS = (
     ("depthwise_conv", "bn1"),
     ("project_conv", "bn2"),
 )
+
+
+class FrozenNorm(FrozenBatchNorm2d):
+    """A batch norm whose statistics and scale never change, in one pass over memory instead of torchvision's two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        bias = self.bias - self.running_mean * scale
+        shape = (1, -1, 1, 1)
+        return torch.addcmul(bias.view(shape).to(x.dtype), x, scale.view(shape).to(x.dtype))
+
+
+class FrozenStatisticsNorm(FrozenNorm):
+    """A batch norm whose statistics never change, while its scale and shift train."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps)
+        for name, value in (("weight", torch.ones(channels)), ("bias", torch.zeros(channels))):
+            delattr(self, name)
+            self.register_parameter(name, nn.Parameter(value))
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "frozen_bn": FrozenNorm,
+    "frozen_statistics": FrozenStatisticsNorm,
+    "bn": nn.BatchNorm2d,
+}
+
+
+def norm_layer(config: BackboneConfig, *, scale: bool = True) -> partial[nn.Module]:
+    """The norm of every trunk: a constructor that takes the channels; `scale` false: the scale stays 1 (slim)."""
+    norm = partial(NORMS[config.norm], eps=config.norm_eps)
+    return norm if scale else partial(_unscaled, norm)
+
+
+def _unscaled(norm: Callable[[int], nn.Module], channels: int) -> nn.Module:
+    """The scale becomes a constant that no state dict holds."""
+    layer = norm(channels)
+    del layer.weight
+    layer.register_buffer("weight", torch.ones(channels), persistent=False)
+    return layer
 
 
 @torch.no_grad()

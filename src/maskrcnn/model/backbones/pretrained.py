@@ -13,11 +13,21 @@ from maskrcnn.errors import WeightsError
 from maskrcnn.model.backbones.channels import first_convolution, inflate
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+INCEPTION = ((127.5,) * 3, (127.5,) * 3)  # -1..1
+SLIM_RESNET = ((123.68, 116.779, 103.939), (1.0,) * 3)  # VGG's mean
+# Trunks that were not trained with torchvision's preprocessing.
+PREPROCESSING = {
+    "efficientnet_lite0": ((127.0,) * 3, (128.0,) * 3),
+    "inception_v2": INCEPTION,
+    "inception_resnet_v2": INCEPTION,
+    "resnet_v1_50": SLIM_RESNET,
+    "resnet_v1_101": SLIM_RESNET,
+}
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation (RGB, 0..255) that a trunk's published weights were trained with."""
-    return ((127.0,) * 3, (128.0,) * 3) if name == "efficientnet_lite0" else IMAGENET
+    return PREPROCESSING.get(name, IMAGENET)
 
 
 def load_backbone(module: nn.Module, path: str | Path) -> str:
@@ -57,7 +67,7 @@ def _inflate_first(module: nn.Module, state: dict[str, Tensor]) -> str:
     """Fit the first convolution in `state` to the trunk, in place; returns what was done, or nothing."""
     name, convolution = first_convolution(module)
     weight, channels = state.get(f"{name}.weight"), convolution.in_channels
-    if weight is None or weight.ndim != 4 or weight.shape[1] == channels:
+    if weight is None or weight.ndim != 4 or weight.shape[1] * convolution.groups == channels:
         return ""
     state[f"{name}.weight"] = inflate(weight, channels)
     return f", {name} from {weight.shape[1]} to {channels} input channels (mean repeated, magnitude kept)"

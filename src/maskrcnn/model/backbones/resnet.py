@@ -2,48 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-import torch
 import torchvision
-from torch import Tensor, nn
-from torchvision.ops.misc import FrozenBatchNorm2d
+from torch import Tensor
 
 from maskrcnn.config import BackboneConfig
-
-
-class FrozenNorm(FrozenBatchNorm2d):
-    """A batch norm whose statistics and scale never change, in one pass over memory instead of torchvision's two."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        bias = self.bias - self.running_mean * scale
-        shape = (1, -1, 1, 1)
-        return torch.addcmul(bias.view(shape).to(x.dtype), x, scale.view(shape).to(x.dtype))
-
-
-def norm_layer(config: BackboneConfig) -> partial[nn.Module]:
-    """The norm of every trunk: a constructor that takes the channels."""
-    norm: Callable[..., nn.Module] = FrozenNorm if config.norm == "frozen_bn" else nn.BatchNorm2d
-    return partial(norm, eps=config.norm_eps)
-
-
-def freeze(stages: list[nn.Module | list[nn.Module]], count: int) -> None:
-    """No gradients for the first `count` stages."""
-    for stage in stages[:count]:
-        for module in stage if isinstance(stage, list) else [stage]:
-            module.requires_grad_(False)
-
-
-class Trunk(nn.Module):
-    """What every trunk offers.
-
-    Attributes:
-        channels: of the four maps, strides 4, 8, 16, 32.
-    """
-
-    channels: tuple[int, int, int, int]
+from maskrcnn.model.backbones.norms import norm_layer
+from maskrcnn.model.backbones.trunk import Trunk, freeze
 
 
 class ResNet(Trunk):

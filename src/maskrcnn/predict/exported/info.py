@@ -29,7 +29,8 @@ class ExportInfo:
         category_ids: external id of each class.
         model: what the network was built from; thresholds are in here.
         data: how an image becomes the network's input.
-        size: (height, width) of the network's input; None: any multiples of 32 from 64 on, see `takes`.
+        size: (height, width) of the network's input; None: any multiples of `unit` from 64 to 4096, see
+            `takes`.
         batch: images at a time; None: any number.
         precision: "float32", "float16" or "int8".
     """
@@ -51,6 +52,11 @@ class ExportInfo:
         return "tensor" if self.size is None else "photo"
 
     @property
+    def unit(self) -> int:
+        """Sides of the network's input are multiples of this."""
+        return side_unit(self.model)
+
+    @property
     def image_dtype(self) -> Literal["uint8", "float32"]:
         """Of the input `images`, 0..255 either way: raw pixels are float, and what is not "antialias" resizes to it."""
         resized_outside_to_float = self.takes == "tensor" and self.data.interpolation != "antialias"
@@ -62,7 +68,7 @@ class ExportInfo:
             raise ValueError(f"{len(self.classes)} classes, {len(self.category_ids)} category ids")
         if self.batch is not None and self.batch < 1:
             raise ValueError(f"batch {self.batch}")
-        if self.size is not None and any(side < 1 or side % 32 for side in self.size):
+        if self.size is not None and any(side < 1 or side % self.unit for side in self.size):
             raise ValueError(f"size {self.size[0]} x {self.size[1]}")
 
     def fit(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -116,3 +122,8 @@ class ExportInfo:
             *(OverflowError, RecursionError, ConfigError),
         ) as error:
             raise WeightsError(f"{path}: its description is damaged ({error}); export the model again") from error
+
+
+def side_unit(config: ModelConfig) -> int:
+    """P5 has stride 32; without a pyramid any side will do."""
+    return 32 if config.fpn is not None else 1

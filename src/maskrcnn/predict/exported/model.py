@@ -53,10 +53,10 @@ class ExportedModel:
         """
         info, count = self.info, len(images)
         height, width = int(images.shape[2]), int(images.shape[3])
-        fits = not (height % 32 or width % 32) and min(height, width) >= SMALLEST and max(height, width) <= LARGEST
+        fits = all(SMALLEST <= side <= LARGEST and side % info.unit == 0 for side in (height, width))
         if info.takes == "tensor" and not fits:
             raise ExportError(
-                f"{self.path}: takes sides that are multiples of 32 from {SMALLEST} to {LARGEST}, got "
+                f"{self.path}: takes sides that are multiples of {info.unit} from {SMALLEST} to {LARGEST}, got "
                 f"{height}x{width}; resize the image, or export with --size"
             )
         if info.batch is None and count > MOST_IMAGES:

@@ -20,28 +20,29 @@ import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
-from maskrcnn.ops.nms import nms_keep
+from maskrcnn.ops.nms import nms_blocks, nms_keep
 from maskrcnn.ops.roi_align import roi_align_node
 
 SCHEMA = 8  # of torch.export's JSON since PyTorch 2.5
 ATEN = """
-    __and__ __iand__ __ior__ __or__ _assert_scalar _assert_tensor_metadata _to_copy _unsafe_view abs add add_ all amax amin any
-    arange argmax argmin argsort avg_pool2d batch_norm bitwise_and bitwise_not bitwise_or bmm cat ceil clamp
-    clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone constant_pad_nd contiguous conv2d conv_transpose2d
-    copy_ cumsum detach_ div div_ dropout einsum empty eq exp exp2 expand expand_as eye fill_ flatten flip floor
-    floor_ floor_divide full full_like gather ge gelu group_norm gt hardsigmoid hardsigmoid_ hardswish
-    hardswish_ hardtanh hardtanh_ index index_copy index_put index_select isfinite isnan layer_norm le
-    leaky_relu leaky_relu_ lift_fresh_copy linear log log2 logical_and logical_not logical_or lt matmul max
-    max_pool2d maximum mean min minimum mish mish_ mm mul mul_ mv narrow ne neg new_empty new_full new_ones
-    new_zeros nonzero numpy_T ones ones_like pad permute pow prod reciprocal relu relu6 relu6_ relu_ remainder
-    repeat reshape round rsqrt rsub scalar_tensor scatter scatter_add select sigmoid sigmoid_ silu silu_ slice
-    softmax softplus sort split split_with_sizes sqrt squeeze stack sub sub_ sum sym_constrain_range
-    sym_constrain_range_for_size sym_numel sym_size t tanh tanh_ tile to topk transpose type_as unbind unsqueeze
-    upsample_bilinear2d upsample_nearest2d view view_as where zeros zeros_like
+    __and__ __iand__ __ior__ __or__ _assert_scalar _assert_tensor_metadata _to_copy _unsafe_view abs add add_
+    all amax amin any arange argmax argmin argsort avg_pool2d batch_norm bitwise_and bitwise_not bitwise_or
+    bmm cat ceil clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone constant_pad_nd contiguous
+    conv2d conv_transpose2d copy_ cumsum detach_ div div_ dropout einsum empty eq exp exp2 expand expand_as
+    eye fill_ flatten flip floor floor_ floor_divide full full_like gather ge gelu group_norm gt hardsigmoid
+    hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index index_copy index_put index_select isfinite
+    isnan layer_norm le leaky_relu leaky_relu_ lift_fresh_copy linear log log2 logical_and logical_not
+    logical_or lt matmul max max_pool2d maximum mean min minimum mish mish_ mm mul mul_ mv narrow ne neg
+    new_empty new_full new_ones new_zeros nonzero numpy_T ones ones_like pad permute pow prod reciprocal relu
+    relu6 relu6_ relu_ remainder repeat reshape round rsqrt rsub scalar_tensor scatter scatter_add select
+    sigmoid sigmoid_ silu silu_ slice softmax softplus sort split split_with_sizes sqrt squeeze stack sub sub_
+    sum sym_constrain_range sym_constrain_range_for_size sym_numel sym_size t tanh tanh_ tile to topk
+    transpose type_as unbind unsqueeze upsample_bilinear2d upsample_nearest2d view view_as where zeros
+    zeros_like
 """
 """Operators of PyTorch, with all their overloads. None of them reaches beyond its tensors."""
 OPERATORS = frozenset(ATEN.split())
-OURS: dict[str, Callable[..., Any]] = {"nms_keep": nms_keep, "roi_align": roi_align_node}
+OURS: dict[str, Callable[..., Any]] = {"nms_keep": nms_keep, "nms_blocks": nms_blocks, "roi_align": roi_align_node}
 SYMBOLIC: dict[str, Callable[..., Any]] = {"sym_max": torch.sym_max, "sym_min": torch.sym_min, "sym_not": torch.sym_not}
 ARITHMETIC = frozenset(["add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge"])
 # The numbers of torch.export's schema.

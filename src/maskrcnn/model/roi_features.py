@@ -1,0 +1,60 @@
+"""What the heads see of a box: from the pyramid level of its size, or, without a pyramid, from the trunk's one map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskrcnn.config import PoolerConfig
+from maskrcnn.ops.crop_and_resize import crop_and_resize
+from maskrcnn.ops.roi_align import multilevel_roi_align
+
+
+def from_pyramid(features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, pooler: PoolerConfig) -> Tensor:
+    """Maps of stride 4, 8, ... (B, C, Hl, Wl), boxes (R, 4) in the input frame, their images (R,) -> (R, C, n, n)."""
+    return multilevel_roi_align(
+        features,
+        boxes,
+        image_index,
+        resolution=pooler.resolution,
+        sampling_ratio=pooler.sampling_ratio,
+        aligned=pooler.aligned,
+    )
+
+
+def from_map(
+    feature: Tensor,
+    boxes: Tensor,
+    image_index: Tensor,
+    pooler: PoolerConfig,
+    *,
+    stride: int,
+    frame: tuple[int, int],
+) -> Tensor:
+    """The crops that the trunk's last stage takes.
+
+    Args:
+        feature: (B, C, H, W).
+        boxes: (R, 4) float32, input frame.
+        image_index: (R,) int64.
+        pooler: how to read.
+        stride: pixels per cell of the map.
+        frame: (height, width) of the input, padding included.
+
+    Returns:
+        (R, C, n, n) with n = (resolution - kernel) // stride + 1 of `max_pool`.
+    """
+    if pooler.kind == "crop_and_resize":
+        crops = crop_and_resize(feature, boxes, image_index, frame=frame, resolution=pooler.resolution)
+    else:  # RoIAlign takes the only map for one of stride 4; the factor is a power of two, so exact
+        crops = from_pyramid([feature], boxes * (4 / stride), image_index, pooler)
+    kernel, step = pooler.max_pool
+    return crops if kernel == step == 1 else F.max_pool2d(crops, kernel, step)
+
+
+def crop_side(pooler: PoolerConfig) -> int:
+    """Cells per side of what `from_map` gives."""
+    kernel, step = pooler.max_pool
+    return (pooler.resolution - kernel) // step + 1

@@ -1,0 +1,1 @@
+"""Weights of the TensorFlow Object Detection API, read and written without TensorFlow."""
