@@ -64,7 +64,7 @@ class SameMaxPool2d(nn.Module):
         height, width = x.shape[2:]
         # Not in a graph for all sizes; Dynamo calls their symbols integers too.
         if isinstance(height, int) and isinstance(width, int) and not torch.compiler.is_dynamo_compiling():
-            # The operator's own padding, without a padded copy of the map (8 % of Inception v2's time on a CPU): the
+            # The operator's own padding, without a padded copy of the map: the
             # part that is the same on both sides; `ceil_mode` gives the window that needs the rest.
             before = same_padding(height, kernel, stride)[0], same_padding(width, kernel, stride)[0]
             return F.max_pool2d(x, kernel, stride, before, ceil_mode=True)
