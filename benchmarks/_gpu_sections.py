@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maskrcnn.data.sample import pad_to
 from maskrcnn.model.build import fused_copy
+from maskrcnn.ops.compact import rows_to_keep, take
 from maskrcnn.predict.cuda_graphs import CudaGraphs, make_network
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.predict.transfer import to_host
@@ -201,8 +202,11 @@ def stages(settings: Settings, report: Report, pair: Pair, images: Tensor, sizes
         logits, deltas = model.rpn(features)
         anchors = model.anchors(features, (x.shape[-2], x.shape[-1]))
         proposals = model.rpn.decode(logits, deltas, anchors, sizes, train=False)
-        output = model.box_head(features[:4], proposals.boxes, proposals.valid)
+        frame = (int(x.shape[-2]), int(x.shape[-1]))
+        output = model.classify(features, frame, proposals.boxes, proposals.valid)[2]
         detections = model.box_head.decode(output, proposals, sizes)
+        rows = rows_to_keep(detections.valid)
+        boxes, image_index = take(detections.boxes, rows), rows // detections.valid.shape[1]
     assert model.mask_head is not None
     mask_head = model.mask_head
     jobs: dict[str, Job] = {
@@ -211,9 +215,11 @@ def stages(settings: Settings, report: Report, pair: Pair, images: Tensor, sizes
         "FPN": lambda: model.fpn(maps),
         "RPN head": lambda: model.rpn(features),
         "proposals (top-k, decode, NMS)": lambda: model.rpn.decode(logits, deltas, anchors, sizes, train=False),
-        "box RoIAlign and head": lambda: model.box_head(features[:4], proposals.boxes, proposals.valid),
+        "box RoIAlign and head": lambda: model.classify(features, frame, proposals.boxes, proposals.valid)[2],
         "postprocess (top-k, decode, NMS)": lambda: model.box_head.decode(output, proposals, sizes),
-        "mask RoIAlign and head": lambda: mask_head.decode(features[:4], detections),
+        "mask RoIAlign and head": lambda: mask_head.decode(
+            model.see_masks(features, frame, boxes, image_index), rows, detections
+        ),
     }
     with torch.inference_mode(), half:
         replays = {name: replayed(job, device) for name, job in jobs.items()}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from maskrcnn import Predictor
 from maskrcnn.ops.compact import rows_to_keep, take
-from maskrcnn.ops.roi_align import multilevel_roi_align
 from maskrcnn.predict.predictor import Precision, pad_to, padded_size
 
 DETECTIONS = 100
@@ -115,31 +112,26 @@ def our_parts(predictor: Predictor, image: Tensor, device: torch.device) -> dict
 
     proposals = propose()
 
-    def pool(pooler: Any, boxes: Tensor, valid: Tensor) -> Tensor:
+    frame = (int(x.shape[-2]), int(x.shape[-1]))
+
+    def rows_of(valid: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows_to_keep(valid)
-        return multilevel_roi_align(
-            features[:4],
-            take(boxes, rows),
-            rows // valid.shape[1],
-            resolution=pooler.resolution,
-            sampling_ratio=pooler.sampling_ratio,
-            aligned=pooler.aligned,
-        )
+        return rows, rows // valid.shape[1]
 
-    box_pooled = pool(box.config.pooler, proposals.boxes, proposals.valid)
+    def see_boxes() -> Tensor:
+        rows, images = rows_of(proposals.valid)
+        return model.see_boxes(features, frame, take(proposals.boxes, rows), images)
 
-    def box_head() -> Any:
-        with mock.patch("maskrcnn.model.box_head.multilevel_roi_align", returns(box_pooled)):
-            return box(features[:4], proposals.boxes, proposals.valid)
-
-    output = box_head()
+    rows, seen = rows_to_keep(proposals.valid), see_boxes()
+    shape = (proposals.valid.shape[0], proposals.valid.shape[1])
+    output = box(seen, rows, shape)
     detections = box.decode(output, proposals, sizes)
-    mask_pooled = pool(mask.config.pooler, detections.boxes, detections.valid)
 
-    def mask_head() -> Tensor:
-        with mock.patch("maskrcnn.model.mask_head.multilevel_roi_align", returns(mask_pooled)):
-            return mask.decode(features[:4], detections)
+    def see_masks() -> Tensor:
+        rows, images = rows_of(detections.valid)
+        return model.see_masks(features, frame, take(detections.boxes, rows), images)
 
+    found_rows, mask_seen = rows_to_keep(detections.valid), see_masks()
     found = predictor(image, 0.0)
 
     def paste() -> np.ndarray:
@@ -152,18 +144,13 @@ def our_parts(predictor: Predictor, image: Tensor, device: torch.device) -> dict
         "FPN": lambda: model.fpn(maps),
         "RPN head": lambda: model.rpn(features),
         "proposals": propose,
-        "box RoIAlign": lambda: pool(box.config.pooler, proposals.boxes, proposals.valid),
-        "box head": box_head,
+        "box RoIAlign": see_boxes,
+        "box head": lambda: box(seen, rows, shape),
         "postprocess": lambda: box.decode(output, proposals, sizes),
-        "mask RoIAlign": lambda: pool(mask.config.pooler, detections.boxes, detections.valid),
-        "mask head": mask_head,
+        "mask RoIAlign": see_masks,
+        "mask head": lambda: mask.decode(mask_seen, found_rows, detections),
         "paste": paste,
     }
-
-
-def returns(value: Tensor) -> Callable[..., Tensor]:
-    """A stand-in for RoIAlign, so that the rest of a head can be timed alone."""
-    return lambda *_, **__: value
 
 
 def their_parts(pair: Pair, image: Tensor, device: torch.device) -> dict[str, Job]:
