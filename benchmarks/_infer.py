@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from maskrcnn.ops.compact import rows_to_keep, take
 from maskrcnn.predict.predictor import Precision, pad_to, padded_size
 
 DETECTIONS = 100
+Look = Callable[[list[Tensor], tuple[int, int], Tensor, Tensor], Tensor]
 
 
 def run(device: torch.device, repeat: int, photo: tuple[int, int], sizes: tuple[int, int]) -> list[Row]:
@@ -111,27 +113,25 @@ def our_parts(predictor: Predictor, image: Tensor, device: torch.device) -> dict
         return model.rpn.decode(logits, deltas, anchors, sizes, train=False)
 
     proposals = propose()
-
     frame = (int(x.shape[-2]), int(x.shape[-1]))
 
-    def rows_of(valid: Tensor) -> tuple[Tensor, Tensor]:
+    def see(look: Look, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, features) of the boxes that are real."""
         rows = rows_to_keep(valid)
-        return rows, rows // valid.shape[1]
+        return rows, look(features, frame, take(boxes, rows), rows // valid.shape[1])
 
-    def see_boxes() -> Tensor:
-        rows, images = rows_of(proposals.valid)
-        return model.see_boxes(features, frame, take(proposals.boxes, rows), images)
+    def see_boxes() -> tuple[Tensor, Tensor]:
+        return see(model.see_boxes, proposals.boxes, proposals.valid)
 
-    rows, seen = rows_to_keep(proposals.valid), see_boxes()
+    rows, seen = see_boxes()
     shape = (proposals.valid.shape[0], proposals.valid.shape[1])
     output = box(seen, rows, shape)
     detections = box.decode(output, proposals, sizes)
 
-    def see_masks() -> Tensor:
-        rows, images = rows_of(detections.valid)
-        return model.see_masks(features, frame, take(detections.boxes, rows), images)
+    def see_masks() -> tuple[Tensor, Tensor]:
+        return see(model.see_masks, detections.boxes, detections.valid)
 
-    found_rows, mask_seen = rows_to_keep(detections.valid), see_masks()
+    found_rows, mask_seen = see_masks()
     found = predictor(image, 0.0)
 
     def paste() -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskrcnn.data.splits import split_dataset, splits_from_files
+from maskrcnn.data.splits import hold_out, split_dataset, splits_from_files
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record
@@ -139,6 +139,16 @@ def test_the_size_of_coco_is_drawn_at_once():
     assert (len(train), len(held)) == (94_400, 23_600)
     share = held.class_counts() / data.class_counts()
     assert np.abs(share - 0.2).max() < 0.03
+
+
+def test_held_out_images_become_the_split_val():
+    dataset = images([0], [0, 1], [1], [0], [1], [0, 0], [1], [], [0], [1])
+    marked = hold_out(dataset, 0.3, seed=1)
+    train, held = split_dataset(dataset, 0.3, seed=1)
+    assert ids(marked) == ids(dataset)
+    assert (ids(marked.split("train")), ids(marked.split("val"))) == (ids(train), ids(held))
+    with pytest.raises(DataError, match=r"has splits already \(.*val.*\); leave the held-out share away"):
+        hold_out(marked, 0.3)
 
 
 def test_what_cannot_be_split():

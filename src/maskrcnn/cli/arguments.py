@@ -177,6 +177,8 @@ def _declare(command: Any) -> None:
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
     p.add_argument("--split", **optional, help="only this part of the data")
+    share = {"type": float | None, "default": None, "metavar": "SHARE"}
+    p.add_argument("--hold-out", **share, help="draw this share of the images as split val (seeded, class by class)")
     p.add_argument("--mask-type", **optional, metavar="TYPE", help="masks of a tfrecord: png or numerical")
     p.add_argument("--shards", type=int | None, default=None, help="files of a tfrecord, for each split")
 

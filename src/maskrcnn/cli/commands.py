@@ -167,9 +167,12 @@ def _config_for(dataset: Dataset, fixed: dict[str, Any]) -> Config:
 
 def convert_data(given: Any) -> None:
     from maskrcnn.data.convert import convert_dataset
+    from maskrcnn.data.splits import hold_out
 
     chosen = {"mask_type": given.mask_type, "shards": given.shards}
     dataset = _part(given, given.split)
+    if given.hold_out is not None:
+        dataset = hold_out(dataset, given.hold_out)
     changed = convert_dataset(dataset, given.dst, given.to, **{k: v for k, v in chosen.items() if v is not None})
     print("\n".join([*(f"note: {sentence}" for sentence in changed), f"{len(dataset)} images written to {given.dst}"]))
 

@@ -43,12 +43,29 @@ def split_dataset(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tup
     Raises:
         DataError: fewer than two images, or a fraction outside of 0..1.
     """
+    held = _held(dataset, fraction, seed)
+    return dataset.take(np.flatnonzero(~held)), dataset.take(np.flatnonzero(held))
+
+
+def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:
+    """All images, in their order, the drawn ones (`split_dataset`) as split `val`, the others as `train`.
+
+    Raises:
+        DataError: a data set that has a validation split of its own, or as `split_dataset`.
+    """
+    if set(dataset.splits) - {"train"}:
+        raise DataError(f"has splits already ({', '.join(dataset.splits)}); leave the held-out share away")
+    held = _held(dataset, fraction, seed)
+    return replace(dataset, records=with_splits(dataset.table, ["val" if drawn else "train" for drawn in held]))
+
+
+def _held(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
+    """(images,) bool."""
     if not 0 < fraction < 1:
         raise DataError(f"a share of {fraction:g} cannot be held out; give a number between 0 and 1")
     if len(dataset) < 2:
         raise DataError(f"{len(dataset)} image cannot be split in two; give more", path=dataset.name or None)
-    held = _best_draw(len(dataset), _presence(dataset), fraction, np.random.default_rng(seed))
-    return dataset.take(np.flatnonzero(~held)), dataset.take(np.flatnonzero(held))
+    return _best_draw(len(dataset), _presence(dataset), fraction, np.random.default_rng(seed))
 
 
 def _presence(dataset: Dataset) -> np.ndarray:

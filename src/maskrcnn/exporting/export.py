@@ -91,10 +91,8 @@ def export(
         check_size(one, model.config)
     if calibrate is not None and not isinstance(calibrate, (str, Path, Dataset)):
         calibrate = list(calibrate)  # gone through once for each size
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
     names, files = _names(path, sizes), []
     for file, one in zip(names, sizes, strict=True):
         traced = trace(model, size=one, batch=batch)
@@ -109,12 +107,18 @@ def export(
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A file of the same name in a folder of its own beside it; moved to its place when all went well."""
+def _writing(path: Path) -> Iterator[None]:
     try:
-        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
+        yield
     except OSError as error:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file of the same name in a folder of its own beside it; moved to its place when all went well."""
+    with _writing(path):
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
     with folder:
         fresh = Path(folder.name, path.name)
         yield fresh
@@ -141,7 +145,7 @@ def written_files(path: Path) -> list[Path]:
 
 
 def _write(traced: Traced, path: Path, precision: Precision, opset: int | None, calibrate: Any, compiled: bool) -> None:
-    try:
+    with _writing(path):
         if path.suffix == ".onnx":
             from maskrcnn.exporting.onnx import DEFAULT_OPSET, to_onnx, write_onnx
 
@@ -156,8 +160,6 @@ def _write(traced: Traced, path: Path, precision: Precision, opset: int | None, 
             from maskrcnn.exporting.torch_export import write_aot_inductor, write_torch_export
 
             (write_aot_inductor if compiled else write_torch_export)(traced, path)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _check_format(path: Path, precision: str, opset: int | None, calibrate: Any, compiled: bool) -> None:
@@ -172,12 +174,12 @@ def _check_format(path: Path, precision: str, opset: int | None, calibrate: Any,
         raise ExportError(f"calibration images are for int8, not for {precision}; add --precision int8")
     if opset is not None and suffix != ".onnx":
         raise ExportError(f"{path}: only .onnx files have an opset")
+    if compiled and suffix != ".pt2":
+        raise ExportError(f"{path}: only .pt2 files can be compiled")
     for package in PACKAGES[suffix]:  # before the long work
         need(package)
     if precision == "int8":
         need_nncf()
-    if compiled and suffix != ".pt2":
-        raise ExportError(f"{path}: only .pt2 files can be compiled")
 
 
 def _sizes(size: Any) -> list[tuple[int, int] | None]:

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.errors import ConfigError
 from maskrcnn.model.backbones.inception_v2 import Branches
 from maskrcnn.model.backbones.norms import norm_layer
 from maskrcnn.model.backbones.same import ConvNorm, Norm, SameAveragePool2d, SameMaxPool2d, initialise
-from maskrcnn.model.backbones.trunk import StageTwo, Trunk, freeze
+from maskrcnn.model.backbones.trunk import StageTwo, Trunk, atrous_stride, freeze
 
 Layer = tuple[int, int | tuple[int, int]]  # channels and kernel of a convolution
 
@@ -76,10 +75,7 @@ class InceptionResNetV2(Trunk):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.stride = config.stride or 16
-        if self.stride not in (8, 16):
-            message = f"{self.stride}: {config.name} has stride 16, or 8 with dilated convolutions; set one of them"
-            raise ConfigError(message, field="model.backbone.stride")
+        self.stride = atrous_stride(config)
         norm = norm_layer(config, scale=False)
         halve, dilation = (1, 2) if self.stride == 8 else (2, 1)
         self.conv_1a = ConvNorm(3, 32, 3, norm, stride=2)

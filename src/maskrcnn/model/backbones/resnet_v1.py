@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.errors import ConfigError
 from maskrcnn.model.backbones.norms import norm_layer
 from maskrcnn.model.backbones.same import ConvNorm, Norm, SameMaxPool2d, initialise
-from maskrcnn.model.backbones.trunk import StageTwo, Trunk, freeze
+from maskrcnn.model.backbones.trunk import StageTwo, Trunk, atrous_stride, freeze
 
 UNITS = {"resnet_v1_50": (3, 4, 6, 3), "resnet_v1_101": (3, 4, 23, 3)}  # of blocks 1 to 4
 WIDTHS = (64, 128, 256, 512)  # inside the bottlenecks of each block; they give four times as many channels
@@ -58,10 +57,7 @@ class ResNetV1(Trunk):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.stride = config.stride or 16
-        if self.stride not in (8, 16):
-            message = f"{self.stride}: {config.name} has stride 16, or 8 with dilated convolutions; set one of them"
-            raise ConfigError(message, field="model.backbone.stride")
+        self.stride = atrous_stride(config)
         norm, units = norm_layer(config), UNITS[config.name]
         atrous = self.stride == 8
         self.conv1 = ConvNorm(3, 64, 7, norm, stride=2, padding="symmetric")

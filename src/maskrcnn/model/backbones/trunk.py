@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from maskrcnn.config import BackboneConfig
+from maskrcnn.errors import ConfigError
+
 
 class Trunk(nn.Module):
     """Images (B, C, H, W) -> a list of maps.
@@ -28,6 +31,15 @@ class StageTwo(nn.Module):
 
     def forward(self, rois: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def atrous_stride(config: BackboneConfig) -> int:
+    """16, or 8 where the last stage keeps its size and dilates its convolutions; `ConfigError` for others."""
+    stride = config.stride or 16
+    if stride not in (8, 16):
+        message = f"{stride}: {config.name} has stride 16, or 8 with dilated convolutions; set one of them"
+        raise ConfigError(message, field="model.backbone.stride")
+    return stride
 
 
 def freeze(stages: list[nn.Module | list[nn.Module]], count: int) -> None:
