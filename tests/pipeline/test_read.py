@@ -121,6 +121,8 @@ def test_defaults_are_those_of_the_api(tmp_path):
          {"model.backbone.norm": "bn"}),
         ("'faster_rcnn_inception_v2'", "'faster_rcnn_resnet101'",
          {"model.backbone.name": "resnet_v1_101", "model.image_std": [1.0] * 3, "model.backbone.norm_eps": 1e-5}),
+        ("'faster_rcnn_inception_v2'", "'faster_rcnn_resnet152'",
+         {"model.backbone.name": "resnet_v1_152", "model.image_std": [1.0] * 3, "model.backbone.norm_eps": 1e-5}),
         ("'faster_rcnn_inception_v2'", "'faster_rcnn_inception_resnet_v2_keras'",
          {"model.backbone.name": "inception_resnet_v2", "model.backbone.stage_two_padding": "same"}),
         ("{ scales:", "{ height: 128 width: 128 scales:", {"model.rpn.anchors.sizes": [[32.0, 64.0]]}),

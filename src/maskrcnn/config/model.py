@@ -12,7 +12,7 @@ class BackboneConfig:
 
     name: str = "resnet50"
     """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, mobilenet_v2, efficientnet_lite0;
-    without a pyramid also TensorFlow's resnet_v1_50/101, inception_v2, inception_resnet_v2."""
+    without a pyramid also TensorFlow's resnet_v1_50/101/152, inception_v2, inception_resnet_v2."""
     stride: int | None = None
     """Pixels per cell of the one map that a network without a pyramid sees: 16, or 8 with dilated convolutions
     ("atrous"); null with a pyramid."""

@@ -63,6 +63,7 @@ EXTRACTORS = {
     "faster_rcnn_inception_v2": Extractor("inception_v2", (16,), 1024),
     "faster_rcnn_resnet50": _resnet("resnet_v1_50"),
     "faster_rcnn_resnet101": _resnet("resnet_v1_101"),
+    "faster_rcnn_resnet152": _resnet("resnet_v1_152"),
     "faster_rcnn_inception_resnet_v2": Extractor("inception_resnet_v2", (8, 16), 1536, (17, 1, 1)),
     "faster_rcnn_inception_resnet_v2_keras": Extractor("inception_resnet_v2", (8, 16), 1536, (17, 1, 1), "same"),
 }

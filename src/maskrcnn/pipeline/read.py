@@ -27,6 +27,7 @@ METRICS = (
     *("weighted_pascal_voc_detection_metrics", "pascal_voc_instance_segmentation_metrics"),
     *("weighted_pascal_voc_instance_segmentation_metrics", "oid_V2_detection_metrics"),
     *("oid_challenge_detection_metrics", "oid_challenge_segmentation_metrics"),
+    *("pascal_voc_metrics", "weighted_pascal_voc_metrics", "open_images_metrics"),  # of its first releases
     *("open_images_V2_detection_metrics", "open_images_detection_metrics", "precision_at_recall_detection_metrics"),
 )
 CHECKPOINT_TYPES = ("", "detection", "classification", "full", "fine_tune")

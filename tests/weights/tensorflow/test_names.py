@@ -190,6 +190,7 @@ def test_a_detector_without_masks_has_no_mask_head(variables):
 def test_the_trunk_is_known_by_its_scope(variables):
     assert trunk_of(variables) == "inception_v2"
     assert trunk_of({"resnet_v1_101/conv1/weights": np.zeros(1)}) == "resnet_v1_101"
+    assert trunk_of({"FirstStageFeatureExtractor/resnet_v1_152/conv1/weights": np.zeros(1)}) == "resnet_v1_152"
     other = {name.replace("InceptionV2", "MobilenetV1"): value for name, value in variables.items()}
     with pytest.raises(WeightsError, match=r"its trunk is 'MobilenetV1'; known: InceptionV2, InceptionResnetV2"):
         trunk_of(other)

@@ -46,6 +46,7 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "resnet_v1_50": ResNetV1,
     "resnet_v1_101": ResNetV1,
+    "resnet_v1_152": ResNetV1,
     "inception_v2": InceptionV2,
     "inception_resnet_v2": InceptionResNetV2,
 }
@@ -53,6 +54,7 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
 STAGES_TWO: dict[str, Callable[[BackboneConfig], StageTwo]] = {
     "resnet_v1_50": ResNetV1StageTwo,
     "resnet_v1_101": ResNetV1StageTwo,
+    "resnet_v1_152": ResNetV1StageTwo,
     "inception_v2": InceptionV2StageTwo,
     "inception_resnet_v2": InceptionResNetV2StageTwo,
 }

@@ -22,6 +22,7 @@ PREPROCESSING = {
     "inception_resnet_v2": INCEPTION,
     "resnet_v1_50": SLIM_RESNET,
     "resnet_v1_101": SLIM_RESNET,
+    "resnet_v1_152": SLIM_RESNET,
 }
 
 

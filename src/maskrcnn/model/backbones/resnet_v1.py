@@ -14,7 +14,11 @@ from maskrcnn.model.backbones.norms import norm_layer
 from maskrcnn.model.backbones.same import ConvNorm, Norm, SameMaxPool2d, initialise
 from maskrcnn.model.backbones.trunk import StageTwo, Trunk, atrous_stride, freeze
 
-UNITS = {"resnet_v1_50": (3, 4, 6, 3), "resnet_v1_101": (3, 4, 23, 3)}  # of blocks 1 to 4
+UNITS = {  # of blocks 1 to 4
+    "resnet_v1_50": (3, 4, 6, 3),
+    "resnet_v1_101": (3, 4, 23, 3),
+    "resnet_v1_152": (3, 8, 36, 3),
+}
 WIDTHS = (64, 128, 256, 512)  # inside the bottlenecks of each block; they give four times as many channels
 
 

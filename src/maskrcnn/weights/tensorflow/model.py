@@ -238,8 +238,8 @@ def _named(where: str, function: Any, *arguments: Any, **keywords: Any) -> Any:
 def _check_trunk(found: str, wanted: str, where: str) -> None:
     if found != wanted:
         raise WeightsError(
-            f"{where}: its trunk is {found}, but the model to train has {wanted}; choose model.backbone.name or other "
-            f"weights ({PRESETS[found]} is a preset with {found})"
+            f"{where}: its trunk is {found}, but the model to train has {wanted}; set model.backbone.name {found}, or "
+            "choose other weights"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from maskrcnn.model.backbones.inception_v2 import GROUPS, MODULES, REDUCTIONS, STAGE_TWO
@@ -106,15 +107,13 @@ def resnet_v1(name: str) -> Iterator[Layer]:
 LAYERS: dict[str, Callable[[], Iterator[Layer]]] = {
     "inception_v2": inception_v2,
     "inception_resnet_v2": inception_resnet_v2,
-    "resnet_v1_50": lambda: resnet_v1("resnet_v1_50"),
-    "resnet_v1_101": lambda: resnet_v1("resnet_v1_101"),
+    **{name: partial(resnet_v1, name) for name in UNITS},
 }
 # Their scope of a trunk -> ours.
 SCOPES = {
     "InceptionV2": "inception_v2",
     "InceptionResnetV2": "inception_resnet_v2",
-    "resnet_v1_50": "resnet_v1_50",
-    "resnet_v1_101": "resnet_v1_101",
+    **{name: name for name in UNITS},
 }
 
 

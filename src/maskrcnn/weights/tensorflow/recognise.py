@@ -21,9 +21,10 @@ PRESETS = {
     "inception_v2": "mask_rcnn_inception_v2_coco",
     "resnet_v1_50": "mask_rcnn_resnet50_atrous_coco",
     "resnet_v1_101": "mask_rcnn_resnet101_atrous_coco",
+    "resnet_v1_152": "mask_rcnn_resnet101_atrous_coco",  # none with masks was published; two block lengths differ
     "inception_resnet_v2": "mask_rcnn_inception_resnet_v2_atrous_coco",
 }
-"""The published config for a trunk."""
+"""The published config for a trunk, or the nearest one."""
 KERAS_PRESET = "mask_rcnn_inception_resnet_v2_1024x1024_coco17"
 READ = "Faster R-CNN and Mask R-CNN of the TensorFlow Object Detection API are read"
 RFCN = r"SecondStageBoxPredictor/reduce_depth/.*"
