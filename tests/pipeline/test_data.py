@@ -8,7 +8,7 @@ import pytest
 
 from maskrcnn.data.formats.label_map import label_map_text
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.pipeline.data import fine_tune_checkpoint, open_pipeline_data
+from maskrcnn.pipeline.data import fine_tune_checkpoint, open_pipeline_data, open_validation
 from maskrcnn.pipeline.read import read_pipeline
 from tests.data.formats.tf_shards import example, ints, write_shard
 from tests.pipeline.texts import FASTER, MASK, changed, write
@@ -91,6 +91,31 @@ def test_a_name_without_an_id_is_never_taken_for_another(folder):
     assert "left out" in notes[0]
 
 
+def test_a_label_map_may_have_fewer_ids(folder):
+    train, val, notes = opened(folder, changed("num_classes: 3", "num_classes: 90"))
+    assert (train.classes, train.category_ids, val.category_ids) == (("cup", "jug"), (1, 3), (1, 3))
+    (note,) = notes
+    assert note.endswith("go up to 3, num_classes is 90: ids without a name get no class here")
+
+
+def test_a_contradiction_is_told_once(folder):
+    write_shard(folder / "train.record", example(BOX, class_text=[b"mug"], class_label=ints(1)))
+    train, val, notes = opened(folder, MASK.replace("val.record", "train.record"))
+    assert val is train
+    assert notes == ["class 'mug' (id 1, 1 objects) is not in the label map: taken for 'cup', whose id it has"]
+    assert train.warnings == ()
+
+
+def test_the_validation_alone(folder):
+    pipeline = read_pipeline(write(folder, FASTER.replace("train.record", "PATH_TO/train.record")))
+    dataset, notes = open_validation(pipeline)
+    assert (dataset.classes, notes) == (("cup", "jug"), [])
+    (folder / "other.pbtxt").write_text("item { id: 1 name: 'Tasse' } item { id: 2 name: 'cup' }")
+    assert open_validation(pipeline, [str(folder / "train.record")], "other.pbtxt")[0].classes == ("Tasse", "cup")
+    with pytest.raises(ConfigError, match="has no eval_input_reader"):
+        open_validation(read_pipeline(write(folder, MASK[: MASK.index("eval_input_reader")])))
+
+
 def refused(folder, text, message, kind=ConfigError, **options):
     with pytest.raises(kind, match=message) as caught:
         opened(folder, text, **options)
@@ -147,10 +172,9 @@ def test_records_without_masks(folder):
         ("label_map.pbtxt", "none.pbtxt", r":28: train_input_reader.label_map_path: no file 'none.pbtxt'"),
         (
             "num_classes: 3",
-            "num_classes: 90",
-            r"ids in .*label_map.pbtxt go up to 3, but model.faster_rcnn.num_classes is 90",
+            "num_classes: 1",
+            r"go up to 3, but model.faster_rcnn.num_classes is 1; make num_classes the largest id",
         ),
-        ("num_classes: 3", "num_classes: 1", "make num_classes the largest id"),
     ],
 )
 def test_wrong_paths_and_numbers(folder, old, new, message):
@@ -166,7 +190,9 @@ def test_wrong_files(folder):
     (folder / "label_map.pbtxt").write_text("item { id: 1 name: 'a' } item { id: 1 name: 'b' }")
     refused(folder, MASK, "line 1 of the label map: id 1 is there twice", DataError)
     (folder / "label_map.pbtxt").write_text("item { id: 0 name: 'background' }")
-    refused(folder, MASK, "has no class with an id from 1 on")
+    refused(folder, MASK, "has no class with an id from 1 on", DataError)
+    (folder / "label_map.pbtxt").write_text("item { id: 0 name: 'cup' } item { id: 1 name: 'jug' }")
+    refused(folder, MASK, "id 0 of 'cup': ids begin at 1, 0 is the background", DataError)
 
 
 def test_no_reader(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.errors import ConfigError
+from maskrcnn.pipeline.model import mask_depth
 from maskrcnn.pipeline.read import from_message, read_pipeline
 from maskrcnn.pipeline.recipe import add_masks
 from maskrcnn.pipeline.write import differences
@@ -72,3 +73,18 @@ def test_done_twice_changes_nothing(tmp_path):
 def test_another_model(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.ssd: another kind of model"):
         masked(tmp_path, "model { ssd { } }")
+
+
+def test_another_number_of_classes_chooses_another_depth(tmp_path):
+    text = changed("'faster_rcnn_inception_v2'", "'faster_rcnn_resnet101'", FASTER)
+    message, _ = add_masks(write(tmp_path, text), classes=90)
+    pipeline = from_message(message, tmp_path / "pipeline.config")
+    assert (pipeline.num_classes, pipeline.config.model.mask.channels) == (90, mask_depth(2048, 90))
+    assert "mask_prediction_conv_depth: 0" in to_text(message)
+    assert mask_depth(2048, 90) != mask_depth(2048, 3)
+
+
+def test_what_the_recipe_puts_in_is_not_listed_as_ignored(tmp_path):
+    message, _ = add_masks(write(tmp_path, FASTER))
+    assert "initializer" in to_text(message)
+    assert "initializer" not in " ".join(from_message(message, tmp_path / "pipeline.config").ignored)

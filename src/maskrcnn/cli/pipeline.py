@@ -35,7 +35,9 @@ def convert(given: Any) -> None:
     }
     base: Pipeline | None = None
     if looks_like_pipeline(source):
-        base = _with_masks(source, given, paths) if given.add_masks else read_pipeline(source)
+        base = (
+            _with_masks(source, given, paths) if given.add_masks else read_pipeline(source, classes=given.num_classes)
+        )
         config = with_fields(base.config, _fields(given))
         _tell(base)
     else:
@@ -89,7 +91,7 @@ def _with_masks(source: Path, given: Any, paths: dict[str, Any]) -> Pipeline:
 
     if given.mask_type not in MASK_TYPES:
         raise ConfigError(f"--mask-type {given.mask_type!r} must be png or numerical")
-    message, steps = add_masks(source, mask_type=MASK_TYPES[given.mask_type], **paths)
+    message, steps = add_masks(source, mask_type=MASK_TYPES[given.mask_type], classes=given.num_classes, **paths)
     print("\n".join(map(str, steps)))
     return from_message(message, source)
 

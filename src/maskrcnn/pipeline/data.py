@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.pipeline.labels import label_map_of, places, with_label_map
 from maskrcnn.pipeline.read import Pipeline, Reader
 
 if TYPE_CHECKING:
@@ -46,23 +45,36 @@ def open_pipeline_data(
     check_placeholders(pipeline, train=not train, val=not val, weights=False)
     if pipeline.train_data is None:
         raise ConfigError(f"{pipeline.path}: has no train_input_reader; add one, or name the records behind the file")
-    readers = [(pipeline.train_data, train), (pipeline.val_data, val)]
-    opened: list[Dataset | None] = []
     notes: list[str] = []
-    files = [_files(pipeline, reader, given) for reader, given in readers]
-    items = [_label_map(pipeline, reader or pipeline.train_data) for reader, _ in readers]
-    for (reader, _), paths, known in zip(readers, files, items, strict=True):
-        dataset = _open(paths, known, notes) if paths else None
-        if dataset is not None and masks and not dataset.has_masks:
-            name = reader.field if reader else "the records"
-            raise DataError(
-                f"{name} loads instance masks, but no record has image/object/mask; write the records with masks, or "
-                "add --model.mask null to train boxes only",
-                path=dataset.name,
-            )
-        opened.append(dataset)
-    assert opened[0] is not None
-    return opened[0], opened[1], notes
+    readers = [(pipeline.train_data, train)]
+    if pipeline.val_data is not None or val:
+        readers.append((pipeline.val_data or pipeline.train_data, val))
+    parts = [_Part(reader, _files(pipeline, reader, g), label_map_of(pipeline, reader, notes)) for reader, g in readers]
+    opened = [_open(parts[0], masks, notes)]
+    for part in parts[1:]:
+        same = (part.paths, part.items) == (parts[0].paths, parts[0].items)
+        opened.append(opened[0] if same else _open(part, masks, notes))
+    return opened[0], opened[1] if len(opened) > 1 else None, notes
+
+
+def open_validation(pipeline: Pipeline, records: Sequence[str] = (), label_map: str = "") -> tuple[Dataset, list[str]]:
+    """(data, notes): what the `eval_input_reader` names, to measure a model on, with masks where the records have some.
+
+    Args:
+        pipeline: a file that was read.
+        records: in place of those of the reader.
+        label_map: in place of that of the reader.
+
+    Raises:
+        ConfigError, DataError: as `open_pipeline_data`.
+    """
+    if pipeline.val_data is None:
+        raise ConfigError(f"{pipeline.path}: has no eval_input_reader; add one, or name the records alone")
+    reader = replace(pipeline.val_data, label_map=label_map or pipeline.val_data.label_map)
+    check_placeholders(replace(pipeline, train_data=None, val_data=reader), val=not records, weights=False)
+    notes: list[str] = []
+    part = _Part(reader, _files(pipeline, reader, records), label_map_of(pipeline, reader, notes))
+    return _open(part, False, notes), notes
 
 
 def fine_tune_checkpoint(pipeline: Pipeline) -> Path | None:
@@ -71,7 +83,7 @@ def fine_tune_checkpoint(pipeline: Pipeline) -> Path | None:
     if not given:
         return None
     line = f"{pipeline.path}:{_line(pipeline, 'fine_tune_checkpoint')}: train_config.fine_tune_checkpoint"
-    for path in _places(given, pipeline.path):
+    for path in places(given, pipeline.path):
         if path.exists() or path.with_name(path.name + ".index").exists():
             return path
     raise ConfigError(f"{line}: no checkpoint {given!r}; mend the path, or give --weights PATH (none: random weights)")
@@ -125,27 +137,19 @@ def _line(pipeline: Pipeline, field: str) -> int:
     return entry.line if entry else 1
 
 
-def _places(given: str, config: Path) -> list[Path]:
-    """A path as it stands, and beside the pipeline.config."""
-    path = Path(given).expanduser()
-    return [path] if path.is_absolute() else [path, config.parent / path]
+# ---------------------------------------------------------------- records
 
 
-# ---------------------------------------------------------------- records and label map
-
-
-def _files(pipeline: Pipeline, reader: Reader | None, given: Sequence[str]) -> list[Path]:
+def _files(pipeline: Pipeline, reader: Reader, given: Sequence[str]) -> list[Path]:
     """Files and patterns that are there. Raises `ConfigError` for the first that is not."""
     if given:
         return [Path(path) for path in given]
-    if reader is None:
-        return []
     where = f"{pipeline.path}:{reader.lines[INPUT]}: {reader.field}.{INPUT}"
     if not any(reader.paths):
         raise ConfigError(f"{where} is empty; name the TFRecords")
     found = []
     for text in reader.paths:
-        places = [place for place in _places(text, pipeline.path) if _matches(place)]
+        places = [place for place in places(text, pipeline.path) if _matches(place)]
         if not places:
             raise ConfigError(
                 f"{where}: no file {text!r}; mend the path, or use `maskrcnn convert config` with --train-records and "
@@ -161,70 +165,38 @@ def _matches(path: Path) -> bool:
     return path.exists()
 
 
-def _label_map(pipeline: Pipeline, reader: Reader) -> list[Item]:
-    """The items with an id that the model knows, by id. Raises `ConfigError` where the ids are others."""
-    from maskrcnn.data.formats.label_map import read_label_map
+class _Part(NamedTuple):
+    """What a reader stands for, looked up and not opened yet."""
 
-    where = f"{pipeline.path}:{reader.lines.get('label_map_path', reader.lines[''])}: {reader.field}.label_map_path"
-    if not reader.label_map:
-        raise ConfigError(f"{where} is missing; it names the classes")
-    file = next((place for place in _places(reader.label_map, pipeline.path) if place.is_file()), None)
-    if file is None:
-        remedy = "mend the path, or use `maskrcnn convert config` with --label-map"
-        raise ConfigError(f"{where}: no file {reader.label_map!r}; {remedy}")
-    items = sorted((item for item in read_label_map(file) if item.id), key=lambda item: item.id)  # 0: background
-    if not items or items[0].id < 1:
-        raise ConfigError(f"{where}: {file} has no class with an id from 1 on")
-    if items[-1].id != pipeline.num_classes:
-        raise ConfigError(
-            f"{where}: ids in {file} go up to {items[-1].id}, but model.faster_rcnn.num_classes is "
-            f"{pipeline.num_classes}; make num_classes the largest id"
-        )
-    return items
+    reader: Reader
+    paths: list[Path]
+    items: list[Item]
 
 
-def _open(paths: list[Path], items: list[Item], notes: list[str]) -> Dataset:
-    from maskrcnn.data.cache import cached
-    from maskrcnn.data.formats import tfrecord
+def _open(part: _Part, masks: bool, notes: list[str]) -> Dataset:
     from maskrcnn.data.merge import merge_datasets
 
-    opened = []
-    for path in paths:
-        if not tfrecord.sniff(path):
-            raise DataError(f"holds no TFRecords; {tfrecord.LOOKS_FOR} are read", path=path)
-        # The reader takes the same label map, so that an id that the records do not have is none of the map's.
-        name = f"tfrecord {[(item.id, item.name, item.shown) for item in items]}"
-        opened.append(cached(path, name, partial(tfrecord.read, path, items)))
-    return with_label_map(merge_datasets(opened), items, notes)
+    merged = merge_datasets([open_records(path, part.items) for path in part.paths])
+    dataset = with_label_map(merged, part.items, notes)
+    if masks and not dataset.has_masks:
+        raise DataError(
+            f"{part.reader.field} loads instance masks, but no record has image/object/mask; write the records with "
+            "masks, or add --model.mask null to train boxes only",
+            path=dataset.name,
+        )
+    return dataset
 
 
-def with_label_map(dataset: Dataset, items: Sequence[Item], notes: list[str]) -> Dataset:
-    """The data set with the classes of a label map, whatever classes it had; no splits are left.
+def open_records(path: Path, items: Sequence[Item]) -> Dataset:
+    """TFRecords, read with this label map, so that an id that they do not have is none of the map's.
 
-    A class is found by its name or display name; by its id only where the label map does not know the name, which is
-    noted. Objects of classes that are not in the label map are left out, as the API does, and counted in `notes`.
+    Raises:
+        DataError: nothing there, or something else.
     """
-    from maskrcnn.table.change import with_boxes, with_columns, with_splits
+    from maskrcnn.data.cache import cached
+    from maskrcnn.data.formats import tfrecord
 
-    index = {item.shown: i for i, item in enumerate(items)}
-    index = {item.name: i for i, item in enumerate(items)} | index
-    by_id = {item.id: i for i, item in enumerate(items)}
-    new = np.full(max(len(dataset.classes), 1), -1, np.int64)
-    counts = dataset.class_counts()
-    for label, (name, number) in enumerate(zip(dataset.classes, dataset.category_ids, strict=True)):
-        new[label] = index.get(name, by_id.get(number, -1))
-        if name not in index and counts[label]:
-            met = f"taken for {items[new[label]].shown!r}, whose id it has" if new[label] >= 0 else "left out"
-            note = f"class {name!r} (id {number}, {counts[label]} objects) is not in the label map: {met}"
-            notes += [note] if note not in notes else []
-    table = dataset.table
-    labels = table.columns["labels"]
-    known = (labels >= 0) & (labels < len(new))
-    table = with_columns(table, labels=np.where(known, new[np.where(known, labels, 0)], -1))
-    table = with_boxes(table, table.boxes, table.labels >= 0)
-    return replace(
-        dataset,
-        records=with_splits(table, [""] * len(table)),
-        classes=tuple(item.shown for item in items),
-        category_ids=tuple(item.id for item in items),
-    )
+    if not tfrecord.sniff(path):
+        raise DataError(f"holds no TFRecords; {tfrecord.LOOKS_FOR} are read", path=path)
+    name = f"tfrecord {[(item.id, item.name, item.shown) for item in items]}"
+    return cached(path, name, partial(tfrecord.read, path, items))

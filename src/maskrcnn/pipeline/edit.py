@@ -1,11 +1,12 @@
-"""Changes to a parsed `pipeline.config`: values by dotted name, masks read, paths."""
+"""Changes to a parsed `pipeline.config`: values by dotted name, masks read, paths, classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from maskrcnn.pipeline.model import RCNN
 from maskrcnn.pipeline.values import value, word
-from maskrcnn.text_proto import Message, Scalar
+from maskrcnn.text_proto import Message, Scalar, parse
 
 
 def put(message: Message, dotted: str, *values: Scalar | Message) -> None:
@@ -14,6 +15,29 @@ def put(message: Message, dotted: str, *values: Scalar | Message) -> None:
     for parent in parents:
         message = message.part(parent)
     message.put(leaf, *values)
+
+
+def message_at(message: Message, dotted: str) -> Message | None:
+    """The message of that name; None where the file has none."""
+    for name in dotted.split("."):
+        entry = message.first(name)
+        if entry is None or not isinstance(entry.value, Message):
+            return None
+        message = entry.value
+    return message
+
+
+def form(text: str) -> Message:
+    """A text of ours to put in: its fields have no lines, because none of the user's file is theirs."""
+    return _without_lines(parse(text))
+
+
+def _without_lines(message: Message) -> Message:
+    for entry in message.entries:
+        entry.line = 0
+        if isinstance(entry.value, Message):
+            _without_lines(entry.value)
+    return message
 
 
 def readers(message: Message, name: str) -> list[Message]:
@@ -47,3 +71,10 @@ def set_paths(
                 reader.put("label_map_path", value(label_map))
     if checkpoint:
         put(message, "train_config.fine_tune_checkpoint", value(checkpoint))
+
+
+def with_classes(message: Message, classes: int | None) -> Message:
+    """The parsed file, with another number of classes unless that is None; changed in place."""
+    if classes is not None and message_at(message, RCNN.rstrip(".")) is not None:
+        put(message, RCNN + "num_classes", value(classes))
+    return message

@@ -11,6 +11,7 @@ from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
 from maskrcnn.fields import nearest
 from maskrcnn.pipeline.augment import read_augmentation
+from maskrcnn.pipeline.edit import with_classes
 from maskrcnn.pipeline.messages import SCHEMA
 from maskrcnn.pipeline.model import SIMPLE, at, has_masks, number_of_classes, read_model, read_resizer
 from maskrcnn.pipeline.schedule import read_optimizer
@@ -97,14 +98,14 @@ def load_pipeline(path: str | Path) -> Message:
     return load(Path(path), SCHEMA, "Pipeline")
 
 
-def read_pipeline(path: str | Path) -> Pipeline:
-    """Read a pipeline.config.
+def read_pipeline(path: str | Path, *, classes: int | None = None) -> Pipeline:
+    """Read a pipeline.config; `classes` in place of its num_classes, from which the mask head's depth may follow.
 
     Raises:
         ConfigError: not the format, an unknown field or value, another model than Faster or Mask R-CNN, or something
             that would change what it computes and cannot be followed. File, line and field are named.
     """
-    return from_message(load_pipeline(path), Path(path))
+    return from_message(with_classes(load_pipeline(path), classes), Path(path))
 
 
 def from_message(message: Message, path: Path) -> Pipeline:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn.pipeline.edit import load_masks, put, readers, set_paths
+from maskrcnn.pipeline.edit import form, load_masks, message_at, put, readers, set_paths, with_classes
 from maskrcnn.pipeline.messages import SCHEMA
 from maskrcnn.pipeline.model import EXTRACTORS, PREDICTOR, RCNN
 from maskrcnn.pipeline.read import OUR_METRICS, from_message, load_pipeline
 from maskrcnn.pipeline.schema import View
 from maskrcnn.pipeline.values import value
-from maskrcnn.pipeline.write import CONV, FORM, message_at
-from maskrcnn.text_proto import Message, parse
+from maskrcnn.pipeline.write import CONV, FORM
+from maskrcnn.text_proto import Message
 
 WEIGHT = 4.0
 """Of the mask loss in the four published configs; the API's default is 1."""
@@ -36,6 +36,7 @@ def add_masks(
     path: str | Path,
     *,
     mask_type: str = "PNG_MASKS",
+    classes: int | None = None,
     train: Sequence[str] = (),
     val: Sequence[str] = (),
     label_map: str = "",
@@ -46,6 +47,7 @@ def add_masks(
     Args:
         path: a pipeline.config, usually of Faster R-CNN; of one with masks, what is missing is added.
         mask_type: how the records hold masks: PNG_MASKS or NUMERICAL_MASKS.
+        classes: number of classes, in place of the file's.
         train, val, label_map, checkpoint: paths for the sixth step.
 
     Returns:
@@ -55,7 +57,7 @@ def add_masks(
         ConfigError: the file is wrong, or of another model.
     """
     path = Path(path)
-    message = copy.deepcopy(load_pipeline(path))
+    message = with_classes(copy.deepcopy(load_pipeline(path)), classes)
     rcnn = View(message, "Pipeline", SCHEMA, path).part("model").part("faster_rcnn")
     steps = [_read_masks(message, mask_type)]
     if rcnn.present:  # or else reading it back says what model it is
@@ -77,9 +79,9 @@ def _predictor(message: Message, rcnn: View) -> Step:
     if predictor.first("mask_rcnn_box_predictor"):
         return Step(2, "second_stage_box_predictor is a mask_rcnn_box_predictor already", why)
     old = predictor.entries[0].name if predictor.entries else "nothing"
-    form = message_at(parse(FORM), RCNN + "second_stage_box_predictor.mask_rcnn_box_predictor")
+    predictor_form = message_at(form(FORM), RCNN + "second_stage_box_predictor.mask_rcnn_box_predictor")
     predictor.entries = []
-    predictor.put("mask_rcnn_box_predictor", form or Message())
+    predictor.put("mask_rcnn_box_predictor", predictor_form or Message())
     extractor = EXTRACTORS.get(rcnn.part("feature_extractor").get("type"))
     crop = extractor.crop if extractor else (14, 2, 2)
     for field, size in zip(("initial_crop_size", "maxpool_kernel_size", "maxpool_stride"), crop, strict=True):
@@ -91,7 +93,7 @@ def _predictor(message: Message, rcnn: View) -> Step:
 def _head(message: Message, rcnn: View) -> Step:
     put(message, PREDICTOR + "predict_instance_masks", value(True))
     if message_at(message, PREDICTOR + "conv_hyperparams") is None:
-        put(message, PREDICTOR + "conv_hyperparams", parse(CONV))
+        put(message, PREDICTOR + "conv_hyperparams", form(CONV))
     head = message_at(message, PREDICTOR.rstrip(".")) or Message()
     fine = rcnn.part("feature_extractor").get("first_stage_features_stride") == 8 or "resnet_v2" in str(
         rcnn.part("feature_extractor").get("type")

@@ -245,11 +245,15 @@ def check_supported(view: View) -> None:
 
 
 def ignored(view: View) -> Iterator[tuple[str, int, str]]:
-    """(dotted name, line, reason) of each given field that has no effect, unless it says what is done anyway."""
+    """(dotted name, line, reason) of each given field that has no effect, unless it says what is done anyway.
+
+    Fields that were put in, without a line, are not the user's.
+    """
     for entry in view.message.entries:
         known = view.fields[entry.name]
         if known.ignored:
-            if isinstance(entry.value, Message) or view._value(entry.name, entry.value) != known.default:
+            given = isinstance(entry.value, Message) or view._value(entry.name, entry.value) != known.default
+            if given and entry.line:
                 yield view.full(entry.name), entry.line, known.ignored
         elif isinstance(entry.value, Message) and known.kind in view.schema.messages:
             yield from ignored(view._view(entry.name, entry.value, True))

@@ -15,7 +15,7 @@ from typing import Any
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
 from maskrcnn.pipeline import augment, schedule
-from maskrcnn.pipeline.edit import load_masks, put, set_paths
+from maskrcnn.pipeline.edit import load_masks, message_at, put, set_paths
 from maskrcnn.pipeline.model import EXTRACTORS, PREDICTOR, RCNN, SIMPLE
 from maskrcnn.pipeline.read import Pipeline, from_message
 from maskrcnn.pipeline.values import number, value
@@ -246,16 +246,6 @@ def _write_mask(message: Message, config: Config, whole: bool) -> None:
     put(message, PREDICTOR + "mask_width", value(mask.resize or 0))
     put(message, PREDICTOR + "mask_prediction_num_conv_layers", value(mask.convolutions + 1))
     put(message, PREDICTOR + "mask_prediction_conv_depth", value(mask.channels))
-
-
-def message_at(message: Message, dotted: str) -> Message | None:
-    """The message of that name; None where the file has none."""
-    for name in dotted.split("."):
-        entry = message.first(name)
-        if entry is None or not isinstance(entry.value, Message):
-            return None
-        message = entry.value
-    return message
 
 
 def _write_resizer(message: Message, config: Config) -> None:
