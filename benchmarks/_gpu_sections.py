@@ -202,8 +202,7 @@ def stages(settings: Settings, report: Report, pair: Pair, images: Tensor, sizes
         logits, deltas = model.rpn(features)
         anchors = model.anchors(features, (x.shape[-2], x.shape[-1]))
         proposals = model.rpn.decode(logits, deltas, anchors, sizes, train=False)
-        frame = (int(x.shape[-2]), int(x.shape[-1]))
-        output = model.classify(features, frame, proposals.boxes, proposals.valid)[2]
+        output = model.classify(features, sizes, proposals.boxes, proposals.valid)[2]
         detections = model.box_head.decode(output, proposals, sizes)
         rows = rows_to_keep(detections.valid)
         boxes, image_index = take(detections.boxes, rows), rows // detections.valid.shape[1]
@@ -215,10 +214,10 @@ def stages(settings: Settings, report: Report, pair: Pair, images: Tensor, sizes
         "FPN": lambda: model.fpn(maps),
         "RPN head": lambda: model.rpn(features),
         "proposals (top-k, decode, NMS)": lambda: model.rpn.decode(logits, deltas, anchors, sizes, train=False),
-        "box RoIAlign and head": lambda: model.classify(features, frame, proposals.boxes, proposals.valid)[2],
+        "box RoIAlign and head": lambda: model.classify(features, sizes, proposals.boxes, proposals.valid)[2],
         "postprocess (top-k, decode, NMS)": lambda: model.box_head.decode(output, proposals, sizes),
         "mask RoIAlign and head": lambda: mask_head.decode(
-            model.see_masks(features, frame, boxes, image_index), rows, detections
+            model.see_masks(features, sizes, boxes, image_index), rows, detections
         ),
     }
     with torch.inference_mode(), half:

@@ -20,7 +20,7 @@ from maskrcnn.ops.compact import rows_to_keep, take
 from maskrcnn.predict.predictor import Precision, pad_to, padded_size
 
 DETECTIONS = 100
-Look = Callable[[list[Tensor], tuple[int, int], Tensor, Tensor], Tensor]
+Look = Callable[[list[Tensor], Tensor, Tensor, Tensor], Tensor]
 
 
 def run(device: torch.device, repeat: int, photo: tuple[int, int], sizes: tuple[int, int]) -> list[Row]:
@@ -113,12 +113,11 @@ def our_parts(predictor: Predictor, image: Tensor, device: torch.device) -> dict
         return model.rpn.decode(logits, deltas, anchors, sizes, train=False)
 
     proposals = propose()
-    frame = (int(x.shape[-2]), int(x.shape[-1]))
 
     def see(look: Look, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """(rows, features) of the boxes that are real."""
         rows = rows_to_keep(valid)
-        return rows, look(features, frame, take(boxes, rows), rows // valid.shape[1])
+        return rows, look(features, sizes, take(boxes, rows), rows // valid.shape[1])
 
     def see_boxes() -> tuple[Tensor, Tensor]:
         return see(model.see_boxes, proposals.boxes, proposals.valid)

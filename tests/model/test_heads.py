@@ -215,7 +215,7 @@ def test_mask_loss_without_foreground_is_a_connected_zero():
         torch.rand(2, 5, 4) * 30 + torch.tensor([0, 0, 40, 40]), torch.ones(2, 5), torch.ones(2, 5) > 0
     )
     chosen = model.mask_head.foreground(model.box_head.targets(proposals, targets))
-    seen = model.see_masks(model.features(*batch()), (96, 96), chosen.boxes, chosen.image_index)
+    seen = model.see_masks(model.features(*batch()), batch()[1], chosen.boxes, chosen.image_index)
     part = model.mask_head.train_on(seen, chosen, targets)["mask"]
     assert isinstance(part, LossPart)
     assert part.total == 0

@@ -147,10 +147,10 @@ def test_crops_and_stage_two(model: MaskRCNN, case: Arrays) -> None:
     found = proposals(case).boxes[0]
     image = torch.zeros(len(found), dtype=torch.int64)
     pooler, feature = model.config.box.pooler, maps(case["rpn_features_to_crop"])
-    crops = from_map(feature, found, image, pooler, stride=16, frame=frame(case))
+    crops = from_map(feature, found, image, pooler, stride=16, sizes=torch.tensor([frame(case)]))
     close(crops[:8], maps(case["crops_stage2_first8"]), 1e-4)
     close(crops.mean(dim=(2, 3)), tensor(case["crops_stage2_spatial_mean"]), 1e-4)
-    seen = model.see_boxes([feature], frame(case), found, image)
+    seen = model.see_boxes([feature], torch.tensor([frame(case)]), found, image)
     expected = tensor(case["head_features_stage2_spatial_mean"])
     close(seen.mean(dim=(2, 3)) / expected.abs().max(), expected / expected.abs().max(), 1e-3)
 
@@ -159,7 +159,9 @@ def test_crops_and_stage_two(model: MaskRCNN, case: Arrays) -> None:
 def test_box_head_and_its_postprocessing(model: MaskRCNN, case: Arrays) -> None:
     found = proposals(case)
     everything = torch.ones_like(found.valid)
-    _, _, output = model.classify([maps(case["rpn_features_to_crop"])], frame(case), found.boxes, everything)
+    _, _, output = model.classify(
+        [maps(case["rpn_features_to_crop"])], torch.tensor([frame(case)]), found.boxes, everything
+    )
     expected = BoxOutput(
         tensor(case["class_predictions_with_background"]).roll(-1, -1)[None], boxes(case["refined_box_encodings"])[None]
     )
@@ -176,7 +178,9 @@ def test_box_head_and_its_postprocessing(model: MaskRCNN, case: Arrays) -> None:
 def test_masks(model: MaskRCNN, case: Arrays) -> None:
     found = detections(case)
     rows = torch.arange(found.valid.numel())
-    seen = model.see_masks([maps(case["rpn_features_to_crop"])], frame(case), found.boxes[0], torch.zeros_like(rows))
+    seen = model.see_masks(
+        [maps(case["rpn_features_to_crop"])], torch.tensor([frame(case)]), found.boxes[0], torch.zeros_like(rows)
+    )
     assert model.mask_head is not None
     masks = model.mask_head.decode(seen, rows, found)
     assert found.masks is not None
@@ -254,7 +258,7 @@ def test_losses(exhaustive: MaskRCNN, lesson: Arrays) -> None:
     close(found.boxes, proposals(lesson).boxes, 0.05)
 
     samples = model.box_head.targets(proposals(lesson), targets)
-    rows, seen, output = model.classify(features, size, samples.boxes, samples.valid, targets.keys)
+    rows, seen, output = model.classify(features, sizes, samples.boxes, samples.valid, targets.keys)
     parts |= model.box_head.loss(output, samples, targets)
 
     assert model.mask_head is not None

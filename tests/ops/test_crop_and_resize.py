@@ -9,6 +9,7 @@ import torch
 from maskrcnn.ops.crop_and_resize import crop_and_resize, crops_of_full_masks
 
 FRAME = (96, 128)
+WHOLE = {"sizes": torch.tensor([FRAME, FRAME]), "cells": torch.tensor([[6, 8], [6, 8]])}
 
 
 def maps(batch: int = 2) -> torch.Tensor:
@@ -53,7 +54,7 @@ def by_hand(feature: np.ndarray, box: np.ndarray, resolution: int) -> np.ndarray
 @pytest.mark.parametrize("resolution", [1, 2, 7])
 def test_equals_the_definition(resolution: int):
     feature, (box, image) = maps(), boxes()
-    found = crop_and_resize(feature, box, image, frame=FRAME, resolution=resolution)
+    found = crop_and_resize(feature, box, image, **WHOLE, resolution=resolution)
     assert found.shape == (20, 5, resolution, resolution)
     for row in range(20):
         expected = by_hand(feature[image[row]].numpy(), box[row].numpy(), resolution)
@@ -64,7 +65,8 @@ def test_the_whole_image_gives_the_map_back_and_outside_is_zero():
     feature = maps(1)[:, :, :, :6]
     everything = torch.tensor([[0.0, 0.0, 96.0, 96.0], [96.5, 0.0, 130.0, 50.0], [float("nan")] * 4])
     image = torch.zeros(3, dtype=torch.int64)
-    found = crop_and_resize(feature, everything, image, frame=(96, 96), resolution=6)
+    whole = {"sizes": torch.tensor([[96, 96]]), "cells": torch.tensor([[6, 6]])}
+    found = crop_and_resize(feature, everything, image, **whole, resolution=6)
     torch.testing.assert_close(found[0], feature[0])
     assert (found[1:] == 0).all()
 
@@ -72,17 +74,25 @@ def test_the_whole_image_gives_the_map_back_and_outside_is_zero():
 def test_gradients_are_those_of_plain_indexing():
     feature, (box, image) = maps().requires_grad_(), boxes()
     goal = torch.randn(20, 5, 4, 4, generator=torch.Generator().manual_seed(2))
-    found = crop_and_resize(feature, box, image, frame=FRAME, resolution=4)
+    found = crop_and_resize(feature, box, image, **WHOLE, resolution=4)
     (gradient,) = torch.autograd.grad((found * goal).sum(), feature)
     # The map is linear: its transpose applied to `goal` gives the same product with any other map.
     other = torch.randn(feature.shape, generator=torch.Generator().manual_seed(3))
-    forward = (crop_and_resize(other, box, image, frame=FRAME, resolution=4) * goal).sum()
+    forward = (crop_and_resize(other, box, image, **WHOLE, resolution=4) * goal).sum()
     torch.testing.assert_close((gradient * other).sum(), forward, rtol=1e-4, atol=1e-4)
+
+
+def test_padding_takes_no_part():
+    feature, (box, image) = maps(), boxes()
+    padded = torch.full((2, 5, 9, 13), 100.0)
+    padded[:, :, :6, :8] = feature
+    found = crop_and_resize(padded, box, image, **WHOLE, resolution=5)
+    assert torch.equal(found, crop_and_resize(feature, box, image, **WHOLE, resolution=5))
 
 
 def test_no_boxes_give_no_crops():
     none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    assert crop_and_resize(maps(), *none, frame=FRAME, resolution=3).shape == (0, 5, 3, 3)
+    assert crop_and_resize(maps(), *none, **WHOLE, resolution=3).shape == (0, 5, 3, 3)
 
 
 def test_full_masks_are_resized_by_nearest_neighbour_and_then_cropped():

@@ -236,7 +236,12 @@ def test_tensorflow_paste_is_crop_and_resize_of_the_mask():
     whole = (np.array([0, 0, 1, 1], np.float32) - np.tile(boxes[:, :2], 2)) / sides
     index = torch.arange(6)
     read = crop_and_resize(
-        torch.from_numpy(masks)[:, None], torch.from_numpy(whole), index, frame=(1, 1), resolution=side
+        torch.from_numpy(masks)[:, None],
+        torch.from_numpy(whole),
+        index,
+        sizes=torch.ones(6, 2, dtype=torch.int64),
+        cells=torch.full((6, 2), 9),
+        resolution=side,
     )[:, 0].numpy()
     pasted = paste_masks(masks, boxes * side, (side, side), "tensorflow")
     np.testing.assert_allclose(pasted, read, atol=1e-4)

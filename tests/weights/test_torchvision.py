@@ -191,8 +191,8 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
         valid=torch.ones_like(labels_here, dtype=torch.bool),
     )
     assert samples.foreground.sum() > 5
-    frame = (prepared.tensors.shape[2], prepared.tensors.shape[3])
-    _, _, output = ours.classify(features, frame, samples.boxes, samples.valid)
+    sizes = torch.tensor(prepared.image_sizes)
+    _, _, output = ours.classify(features, sizes, samples.boxes, samples.valid)
     assert isinstance(output, BoxOutput)
     parts = ours.box_head.loss(output, samples, targets)
     assert abs(parts["class"].total / parts["class"].count - class_loss) < 1e-4
@@ -214,7 +214,7 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
     )  # fmt: skip
     image_index = torch.cat([torch.full((len(b),), i) for i, b in enumerate(positive_boxes)])
     labels_of = torch.cat([t["labels"][i] - 1 for t, i in zip(resized, positive_index, strict=True)])
-    ours_logits = ours.mask_head(ours.see_masks(features, frame, torch.cat(positive_boxes), image_index), labels_of)
+    ours_logits = ours.mask_head(ours.see_masks(features, sizes, torch.cat(positive_boxes), image_index), labels_of)
     part = ours.mask_head.loss(ours_logits, target, torch.ones(len(target), dtype=torch.bool))["mask"]
     assert abs(part.total / part.count - expected) < 1e-4
 

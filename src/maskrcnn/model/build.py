@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -40,11 +41,12 @@ def build_model(
         seed: of the initial weights.
 
     Raises:
-        ConfigError: no classes, or two classes of one name; means and deviations of different numbers of channels.
+        ConfigError: no classes, or two classes of one name; means and deviations of different numbers of channels;
+            crops too small for the trunk's second stage.
     """
     if not classes:
         raise ConfigError("no classes: the data set has no annotated object", field="classes")
-    twice = sorted({name for name in classes if list(classes).count(name) > 1})
+    twice = sorted(name for name, times in Counter(classes).items() if times > 1)
     if twice:
         raise ConfigError(f"class {twice[0]!r} is there twice; rename one of them in the data set", field="classes")
     _check_channels(config, data)
@@ -91,11 +93,14 @@ def build_model(
 
 
 def _side_after(stage_two: nn.Module, channels: int, side: int) -> int:
-    """Cells per side of what it makes of a crop: asked of a copy without numbers."""
-    with torch.no_grad():
-        return int(
-            copy.deepcopy(stage_two).to("meta").eval()(torch.empty(1, channels, side, side, device="meta")).shape[2]
-        )
+    """Cells per side of what it makes of a crop: asked of a copy without numbers. Raises `ConfigError`."""
+    blank, crop = copy.deepcopy(stage_two).to("meta").eval(), torch.empty(1, channels, side, side, device="meta")
+    try:
+        with torch.no_grad():
+            return int(blank(crop).shape[2])
+    except RuntimeError as error:
+        message = f"gives crops of {side} cells a side, too few for the second stage of the trunk; raise it"
+        raise ConfigError(message, field="model.box.pooler.resolution") from error
 
 
 def _check_channels(config: ModelConfig, data: DataConfig | None) -> None:

@@ -109,13 +109,12 @@ class MaskRCNN(nn.Module):
         sampled = self.rpn.targets(torch.cat(anchors), targets, sizes)
         parts = self.rpn.loss(*self.rpn.at(features, sampled.indices), sampled)
         samples = self.box_head.targets(proposals, targets)
-        frame = (images.shape[-2], images.shape[-1])
-        rows, seen, output = self.classify(features, frame, samples.boxes, samples.valid, targets.keys)
+        rows, seen, output = self.classify(features, sizes, samples.boxes, samples.valid, targets.keys)
         parts |= self.box_head.loss(output, samples, targets)
         if self.mask_head is not None:
             chosen = self.mask_head.foreground(samples)
             if self.stage_two is None:
-                seen = self.see_masks(features, frame, chosen.boxes, chosen.image_index)
+                seen = self.see_masks(features, sizes, chosen.boxes, chosen.image_index)
             else:  # the box head has seen them already
                 seen = take(put(seen, rows, *samples.valid.shape), chosen.places)
             parts |= self.mask_head.train_on(seen, chosen, targets)
@@ -130,36 +129,32 @@ class MaskRCNN(nn.Module):
         logits, deltas = self.rpn(features)
         anchors = self.anchors(features, (images.shape[-2], images.shape[-1]))
         proposals = self.rpn.decode(logits, deltas, anchors, sizes, train=False)
-        return self.detect(features, (images.shape[-2], images.shape[-1]), proposals, sizes, score_threshold)
+        return self.detect(features, proposals, sizes, score_threshold)
 
     def features(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """Normalised, then trunk and pyramid: P2-P6; without a pyramid the trunk's one map."""
         maps = self.backbone(self.normalise(images, sizes))
         return maps if self.fpn is None else self.fpn(maps)
 
-    def see_boxes(
-        self, features: Sequence[Tensor], frame: tuple[int, int], boxes: Tensor, image_index: Tensor
-    ) -> Tensor:
-        """What the box head sees of boxes (R, 4) of an input of `frame` (height, width): (R, C, n, n)."""
+    def see_boxes(self, features: Sequence[Tensor], sizes: Tensor, boxes: Tensor, image_index: Tensor) -> Tensor:
+        """What the box head sees of boxes (R, 4) of images of `sizes` (B, 2): (R, C, n, n)."""
         pooler, stride = self.config.box.pooler, self.config.backbone.stride
         if self.stage_two is None:
             return from_pyramid(features[:4], boxes, image_index, pooler)
         assert stride is not None
-        return self.stage_two(from_map(features[0], boxes, image_index, pooler, stride=stride, frame=frame))
+        return self.stage_two(from_map(features[0], boxes, image_index, pooler, stride=stride, sizes=sizes))
 
-    def see_masks(
-        self, features: Sequence[Tensor], frame: tuple[int, int], boxes: Tensor, image_index: Tensor
-    ) -> Tensor:
+    def see_masks(self, features: Sequence[Tensor], sizes: Tensor, boxes: Tensor, image_index: Tensor) -> Tensor:
         """What the mask head sees of them."""
         if self.stage_two is not None:
-            return self.see_boxes(features, frame, boxes, image_index)
+            return self.see_boxes(features, sizes, boxes, image_index)
         assert self.config.mask is not None
         return from_pyramid(features[:4], boxes, image_index, self.config.mask.pooler)
 
     def classify(
         self,
         features: Sequence[Tensor],
-        frame: tuple[int, int],
+        sizes: Tensor,
         boxes: Tensor,
         valid: Tensor,
         keys: Tensor | None = None,
@@ -169,7 +164,7 @@ class MaskRCNN(nn.Module):
         `keys` are the noise of the dropout; None: none.
         """
         rows = rows_to_keep(valid)
-        seen = self.see_boxes(features, frame, take(boxes, rows), rows // valid.shape[1])
+        seen = self.see_boxes(features, sizes, take(boxes, rows), rows // valid.shape[1])
         return rows, seen, self.box_head(seen, rows, (valid.shape[0], valid.shape[1]), keys)
 
     def normalise(self, images: Tensor, sizes: Tensor) -> Tensor:
@@ -183,18 +178,17 @@ class MaskRCNN(nn.Module):
     def detect(
         self,
         features: Sequence[Tensor],
-        frame: tuple[int, int],
         proposals: Proposals,
         sizes: Tensor,
         score_threshold: Tensor | None = None,
     ) -> Detections:
         """Classify and refine the proposals, then predict the masks of what is left."""
-        _, _, output = self.classify(features, frame, proposals.boxes, proposals.valid)
+        _, _, output = self.classify(features, sizes, proposals.boxes, proposals.valid)
         detections = self.box_head.decode(output, proposals, sizes, score_threshold)
         if self.mask_head is not None:
             rows = rows_to_keep(detections.valid)
             boxes, image_index = take(detections.boxes, rows), rows // detections.valid.shape[1]
-            seen = self.see_masks(features, frame, boxes, image_index)
+            seen = self.see_masks(features, sizes, boxes, image_index)
             detections.masks = self.mask_head.decode(seen, rows, detections)
         return detections
 

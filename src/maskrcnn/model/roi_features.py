@@ -31,7 +31,7 @@ def from_map(
     pooler: PoolerConfig,
     *,
     stride: int,
-    frame: tuple[int, int],
+    sizes: Tensor,
 ) -> Tensor:
     """The crops that the trunk's last stage takes.
 
@@ -41,13 +41,14 @@ def from_map(
         image_index: (R,) int64.
         pooler: how to read.
         stride: pixels per cell of the map.
-        frame: (height, width) of the input, padding included.
+        sizes: (B, 2) int64, (height, width) of each image's content, over which crop_and_resize spreads its cells.
 
     Returns:
         (R, C, n, n) with n = (resolution - kernel) // stride + 1 of `max_pool`.
     """
     if pooler.kind == "crop_and_resize":
-        crops = crop_and_resize(feature, boxes, image_index, frame=frame, resolution=pooler.resolution)
+        cells = (sizes + stride - 1) // stride
+        crops = crop_and_resize(feature, boxes, image_index, sizes=sizes, cells=cells, resolution=pooler.resolution)
     else:  # RoIAlign takes the only map for one of stride 4; the factor is a power of two, so exact
         crops = from_pyramid([feature], boxes * (4 / stride), image_index, pooler)
     kernel, step = pooler.max_pool

@@ -14,15 +14,17 @@ from maskrcnn.ops.roi_align import gather_levels, gather_rows
 
 
 def crop_and_resize(
-    features: Tensor, boxes: Tensor, image_index: Tensor, *, frame: tuple[int, int], resolution: int
+    features: Tensor, boxes: Tensor, image_index: Tensor, *, sizes: Tensor, cells: Tensor, resolution: int
 ) -> Tensor:
-    """Features inside each box; samples outside the map are 0.
+    """Features inside each box; samples outside the image's part of the map are 0.
 
     Args:
         features: (B, C, H, W).
         boxes: (R, 4) float32, input frame.
         image_index: (R,) int64, the image of each box.
-        frame: (height, width) of the input whose features these are, padding included.
+        sizes: (B, 2) int64, (height, width) of each image's content in the input. What lies beside it is no part of the
+            image: the result does not depend on the padding.
+        cells: (B, 2) int64, (height, width) of the map of the content.
         resolution: cells per side of the result.
 
     Returns:
@@ -30,8 +32,10 @@ def crop_and_resize(
     """
     channels, height, width = features.shape[1:]
     x0, y0, x1, y1 = boxes.unbind(-1)
-    y, fraction_y, inside_y = sample_axis(y0 * (1.0 / frame[0]), y1 * (1.0 / frame[0]), height, resolution)
-    x, fraction_x, inside_x = sample_axis(x0 * (1.0 / frame[1]), x1 * (1.0 / frame[1]), width, resolution)
+    scale_y, scale_x = (1.0 / sizes.double()).to(boxes.dtype)[image_index].unbind(-1)
+    cells_y, cells_x = cells[image_index].unbind(-1)
+    y, fraction_y, inside_y = sample_axis(y0 * scale_y, y1 * scale_y, cells_y, resolution)
+    x, fraction_x, inside_x = sample_axis(x0 * scale_x, x1 * scale_x, cells_x, resolution)
     both_y = torch.stack([y, (y + 1).clamp(max=height - 1)], -1)  # (R, n, 2)
     both_x = torch.stack([x, (x + 1).clamp(max=width - 1)], -1)
     weight_y = torch.stack([1 - fraction_y, fraction_y], -1) * inside_y[..., None]
@@ -44,7 +48,7 @@ def crop_and_resize(
     return pooled.view(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
 
 
-def sample_axis(start: Tensor, end: Tensor, length: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def sample_axis(start: Tensor, end: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Where the samples of one axis lie.
 
     The operations and their order are TensorFlow's (core/kernels/image/crop_and_resize_op.cc): for a box that ends at
@@ -52,20 +56,20 @@ def sample_axis(start: Tensor, end: Tensor, length: int, count: int) -> tuple[Te
 
     Args:
         start, end: (R,) float32, the box as fractions of the image.
-        length: cells of the map.
+        length: (R,) int64, cells of the map.
         count: samples.
 
     Returns:
         (R, count) each: the cell before the sample (int64), the fraction of the way to the next, and whether the sample
         lies in the map; where not, the others are 0.
     """
-    last = length - 1
+    last = (length - 1).to(start.dtype)
     if count > 1:
         step = (end - start) * last / (count - 1)
         position = (start * last)[:, None] + torch.arange(count, device=start.device, dtype=start.dtype) * step[:, None]
     else:
         position = (0.5 * (start + end) * last)[:, None]
-    inside = (position >= 0) & (position <= last)
+    inside = (position >= 0) & (position <= last[:, None])
     position = torch.where(inside, position, 0.0)  # also those that are not finite
     low = position.floor()
     return low.to(torch.int64), position - low, inside
@@ -95,7 +99,8 @@ def crops_of_full_masks(
         for before, after in zip(masks.shape[1:], frame, strict=True)
     )
     resized = masks.float()[:, rows][:, :, columns]
-    return crop_and_resize(resized[:, None], boxes, matched, frame=frame, resolution=resolution)[:, 0]
+    whole = torch.tensor([frame]).expand(len(masks), -1)
+    return crop_and_resize(resized[:, None], boxes, matched, sizes=whole, cells=whole, resolution=resolution)[:, 0]
 
 
 def _gather(rows: Tensor, indices: Tensor, weights: Tensor, boxes: int) -> Tensor:

@@ -94,7 +94,8 @@ def test_the_keras_model_gives_tensorflows_features_and_classes():
         images(golden["rpn_features_to_crop"]),
         boxes,
         torch.zeros(len(boxes), dtype=torch.int64),
-        frame=golden["preprocessed"].shape[1:3],
+        sizes=torch.tensor([golden["preprocessed"].shape[1:3]]),
+        cells=torch.tensor([golden["rpn_features_to_crop"].shape[1:3]]),
         resolution=17,
     )
     rois = second(crops)

@@ -83,7 +83,7 @@ def stages(model: MaskRCNN, golden: Arrays) -> dict[str, float]:
 
     everything = torch.ones_like(proposals.valid)  # the original code sees the empty ones too
     seen_boxes = pixels(golden["proposal_boxes_normalized"], frame)
-    _, _, output = model.classify([features], frame, seen_boxes, everything)
+    _, _, output = model.classify([features], sizes, seen_boxes, everything)
     wanted = BoxOutput(
         torch.from_numpy(golden["class_predictions_with_background"]).roll(-1, -1)[None],
         xyxy(golden["refined_box_encodings"])[None],
@@ -100,7 +100,7 @@ def stages(model: MaskRCNN, golden: Arrays) -> dict[str, float]:
     )
 
     assert model.mask_head is not None
-    seen = model.see_masks([features], frame, boxes, torch.zeros(count, dtype=torch.int64))
+    seen = model.see_masks([features], sizes, boxes, torch.zeros(count, dtype=torch.int64))
     masks = model.mask_head(seen, labels).sigmoid()
     found["masks"] = float((masks - torch.from_numpy(golden["detection_masks"])[0, :count]).abs().max())
     if "full_masks_packed" in golden:
@@ -145,7 +145,7 @@ def losses(model: MaskRCNN, lesson: Arrays) -> dict[str, float]:
         sampled = model.rpn.targets(torch.cat(anchors), targets, sizes)
         parts = model.rpn.loss(*model.rpn.at(features, sampled.indices), sampled)
         samples = model.box_head.targets(golden_proposals(lesson), targets)
-        rows, seen, output = model.classify(features, frame, samples.boxes, samples.valid, targets.keys)
+        rows, seen, output = model.classify(features, sizes, samples.boxes, samples.valid, targets.keys)
         parts |= model.box_head.loss(output, samples, targets)
         assert model.mask_head is not None
         chosen = model.mask_head.foreground(samples)
@@ -290,8 +290,10 @@ def normalised(boxes: Tensor, frame: tuple[int, int]) -> Tensor:
 def inside(fractions: Tensor, cells: tuple[int, ...], count: int) -> Tensor:
     """Which samples of each box lie in the map: (R, 2 * count) bool, rows then columns."""
     y0, x0, y1, x1 = fractions.float().unbind(1)
-    rows = sample_axis(y0, y1, cells[0], count)[2]
-    columns = sample_axis(x0, x1, cells[1], count)[2]
+    rows, columns = (
+        sample_axis(start, end, torch.full((len(start),), length), count)[2]
+        for start, end, length in ((y0, y1, cells[0]), (x0, x1, cells[1]))
+    )
     return torch.cat([rows, columns], dim=1)
 
 

@@ -90,7 +90,7 @@ class InceptionV2(Trunk):
         channels: (576,) at width 1.
 
     Raises:
-        ConfigError: a stride other than 16: it has no dilated form.
+        ConfigError: a stride other than 16: it has no dilated form; or less than a channel a colour in the first layer.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -100,7 +100,9 @@ class InceptionV2(Trunk):
             raise ConfigError(message, field="model.backbone.stride")
         norm, scaled = norm_layer(config), partial(depth, config)
         self.stride = 16
-        width = scaled(64)
+        if (width := scaled(64)) < 3:
+            message = f"{config.min_width}: leaves the first layer {width} channels, it needs 3; raise it"
+            raise ConfigError(message, field="model.backbone.min_width")
         self.conv_1a = SeparableConvNorm(3, width, 7, norm, stride=2, multiplier=min(width // 3, 8))
         self.pool_2a = SameMaxPool2d(3, 2)
         self.conv_2b = ConvNorm(width, scaled(64), 1, norm)
