@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from maskrcnn import cli
+from maskrcnn.pipeline.read import read_pipeline
 from maskrcnn.weights.load import load_weights
 from maskrcnn.weights.native import load_model
 from tests.data.formats.tf_shards import example, write_shard
@@ -60,6 +62,27 @@ def test_a_frozen_graph_becomes_a_checkpoint(folder):
     given = ("--label-map", "labels.pbtxt", "--pipeline-config", tiny() / "pipeline.config")
     assert run("convert", "weights", tiny() / "export", "new/model.ckpt-7", *given) == 0
     assert same_tensors(folder / "new" / "model.ckpt-7", folder / "new")
+
+
+def test_the_schedule_goes_with_the_weights(folder, capsys):
+    given = ("--label-map", "labels.pbtxt")
+    assert run("convert", "weights", tiny() / "ckpt", "theirs/model.ckpt", *given) == 0
+    assert run("convert", "weights", "theirs", "ours") == 0
+    assert run("convert", "weights", "ours", "again") == 0
+    assert capsys.readouterr().err == ""
+    expected = read_pipeline(tiny() / "pipeline.config")
+    for name in ("theirs", "again"):
+        found = read_pipeline(folder / name / "pipeline.config")
+        assert (found.config, found.steps) == (expected.config, 200_000)
+    bare = folder / "bare"
+    shutil.copytree(tiny() / "ckpt", bare)
+    assert run("convert", "weights", "bare", "bare/new/model.ckpt", *given) == 0
+    assert "its schedule is the published one, bare has none" in capsys.readouterr().err
+
+
+def test_a_folder_named_nearly_like_a_checkpoint(folder):
+    assert run("convert", "weights", tiny() / "ckpt", "my.ckpts", "--label-map", "labels.pbtxt") == 0
+    assert load_model(folder / "my.ckpts")[0].classes == ("cup", "jug", "pan")
 
 
 def test_mistakes_are_told(folder, capsys):

@@ -23,8 +23,11 @@ from tests.weights.tensorflow.golden import TF2, TRUNKS, arrays, full_size, tiny
 
 # What the last bit moves: of a box that ends with the image, the outer samples are read or not (`EndToEnd.flipped`).
 # Then a proposal's class and box change, or one mask: in the original code too, from one run to the next with another
-# number of threads. At most this part of the detections of an image may be lost, and of their masks be others.
-MOST_OFF = 0.05
+# number of threads. At most this part of the detections of an image may be lost, and of their masks be others. Which
+# of them a proposal takes along cannot be computed, as suppression goes on from box to box; measured are up to 3.
+MOST_OFF, LOST_BY_ONE = 0.05, 3
+# Of those found, which are all within BOX and SCORE, and MASK but for outliers: measured 2e-3, 1e-5 and 8e-5.
+BOX_FOUND, SCORE_FOUND, MASK_FOUND = 0.01, 5e-5, 5e-4
 THIN_FILES = ("ckpt/model.ckpt", "export/frozen_inference_graph.pb", "export/saved_model")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no label map lies beside it")
@@ -46,13 +49,13 @@ def check_end_to_end(path: Path, folder: Path) -> None:
         for answer in (None, frozen) if frozen is not None else (None,):
             found = end_to_end(ours, golden, model.config.box.pooler.resolution, answer)
             most = max(3, MOST_OFF * found.count)
-            assert found.lost <= (most if found.flipped else 0), found
+            assert found.lost <= min(most, LOST_BY_ONE * found.flipped), found
             assert found.mask_outliers <= most, found
             # The frozen graph's samples move too, against those of the graph that was recorded.
             assert found.unexplained <= (0 if answer is None else 1), found
-            assert found.boxes < BOX, found
-            assert found.scores < SCORE, found
-            assert found.masks < MASK, found
+            assert found.boxes < BOX_FOUND, found
+            assert found.scores < SCORE_FOUND, found
+            assert found.masks < MASK_FOUND, found
             assert found.pixels < 1e-3, found
 
 

@@ -81,6 +81,53 @@ def test_missing_pieces(written, tmp_path):
         Bundle(tmp_path / "model.ckpt-7").read("cut")
 
 
+def in_pieces(prefix, shape, extents, values=(1, 2)):
+    """A checkpoint with a variable "w" of this shape in pieces; each holds the same values."""
+    data = np.array(values, np.float32).tobytes()
+    entries, slices = {b"": varint_field(1, 1)}, b""
+    for number, (start, length) in enumerate(extents):
+        slices += delimited(7, delimited(1, varint_field(1, start) + varint_field(2, length)))
+        crc, offset = masked_crc(crc32c(data)), number * len(data)
+        entries[piece_key("w", [(start, length)])] = entry((length,), offset=offset, size=len(data), crc=crc)
+    entries[b"w"] = entry(shape, size=0, rest=slices)
+    prefix.with_name(f"{prefix.name}.index").write_bytes(table_bytes(sorted(entries.items())))
+    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data * len(extents))
+
+
+def test_pieces_that_overlap_or_repeat_are_refused(tmp_path):
+    prefix = tmp_path / "model.ckpt"
+    in_pieces(prefix, (4,), [(2, 2), (0, 2)])
+    assert Bundle(prefix).read("w").tolist() == [1, 2, 1, 2]
+    for shape, extents, message in [
+        ((4,), [(0, 2), (1, 2)], "overlap"),
+        ((4,), [(0, 2), (0, 2)], "overlap"),
+        ((2,), [(0, 2)] * 1000, "overlap"),
+        ((6,), [(0, 2), (4, 2)], "do not make up all of it"),
+        ((1 << 40,), [(0, 2)], "do not make up all of it"),
+        ((3,), [(0, 2), (2, 2)], "overlap"),
+        ((4,), [(0, 2), (3, 2)], "a piece of variable 'w' has another shape"),
+    ]:
+        in_pieces(prefix, shape, extents)
+        with pytest.raises(WeightsError, match=rf"model\.ckpt\.index: damaged \(.*{message}"):
+            Bundle(prefix).read("w")
+
+
+def test_variables_that_share_their_bytes_are_refused(small, monkeypatch):
+    monkeypatch.setattr(bundle_module, "crc32c", pytest.fail)  # nothing is read
+    index = small.with_name("model.ckpt.index")
+    edit_index(index, v=entry(offset=8))
+    with pytest.raises(WeightsError, match=r"damaged \(its variables have 24 bytes, model\.ckpt\.data-.* 16\)"):
+        Bundle(small).read("w")
+    edit_index(index, v=entry(offset=8), x=entry(offset=1000))
+    with pytest.raises(WeightsError, match="truncated: it has 16 bytes, and its variables end at 1008; copy it again"):
+        Bundle(small).read("w")
+
+
+def test_only_strings_are_read_as_strings(small):
+    with pytest.raises(WeightsError, match="variable 'w' has the type float32, not string"):
+        Bundle(small).strings("w")
+
+
 def test_arrays_may_be_written_to_and_the_file_stays(small):
     before = small.with_name("model.ckpt.data-00000-of-00001").read_bytes()
     array = Bundle(small).read("w")
@@ -156,7 +203,9 @@ def test_wrong_entries(small):
         (entry((-1,)), r"damaged \(a tensor of shape \(-1,\)\)"),
         (entry(rest=varint_field(5, -1)), "negative"),
         (b"\xff", "damaged"),
-        (entry((1 << 40,), rest=delimited(7, b"")), "larger than the data"),
+        (entry((1 << 40,), rest=delimited(7, b"")), "a piece of variable 'w' is missing"),
+        (entry((0, 1 << 60)), r"damaged \(a tensor of shape"),
+        (entry(rest=delimited(7, delimited(1, b"") * 17)), "a piece with more than 16 dimensions"),
         (entry(rest=delimited(7, delimited(1, b""))), "a piece of variable 'w' is missing"),
     ]:
         edit_index(index, w=content)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -144,6 +146,29 @@ def test_filling_is_bounded_for_the_whole_file(weights, monkeypatch):
 
 
 # ---------------------------------------------------------------- hostile bytes
+
+
+def test_fields_that_nobody_reads_are_not_kept(weights):
+    content = frozen("w", tensor(1, (2,), delimited(4, bytes(8)) + varint_field(15, 1) * 50_000))
+    tracemalloc.start()
+    try:
+        assert weights(content)["w"].tolist() == [0, 0]
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(content)
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_listed_is_bounded(weights, monkeypatch):
+    monkeypatch.setattr(graph_module, "_MOST_PARTS", 5)
+    one = fixed32_field(5, 0)
+    assert weights(frozen("w", tensor(1, (9,), one * 5)))["w"].tolist() == [0] * 9
+    with pytest.raises(WeightsError, match="constant 'w': more than 5 values that are not packed"):
+        weights(frozen("w", tensor(1, (9,), one * 6)))
+
+
+def test_dimensions_are_bounded(weights):
+    with pytest.raises(WeightsError, match=r"constant 'w': a tensor of shape \((0, ){15}0\)"):
+        weights(frozen("w", tensor(1, (0,) * 100_000)))
 
 
 @settings(deadline=None)

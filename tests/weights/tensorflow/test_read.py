@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,53 @@ def test_the_newest_of_several(tmp_path):
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
     with pytest.raises(WeightsError, match=r"model.ckpt-7.index: missing; put it beside the other files"):
         read_tensorflow(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda index: index.write_bytes(index.read_bytes()[:-10]), "no index of a checkpoint, or cut short"),
+        (lambda index: index.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer"),
+        (lambda index: index.unlink(), "missing; put it beside the other files of the checkpoint, or give another"),
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_no_older_one_taken(tmp_path, damage, message):
+    for step in (100, 200):
+        write_checkpoint(tmp_path / f"model.ckpt-{step}", {"w": np.array([step], np.int64)})
+    (tmp_path / "checkpoint").unlink()
+    damage(tmp_path / "model.ckpt-200.index")
+    for _ in range(2):  # the second time alone
+        assert looks_like_tensorflow(tmp_path)
+        with pytest.raises(WeightsError, match=rf"model\.ckpt-200\.index: {message}"):
+            read_tensorflow(tmp_path)
+        for file in tmp_path.glob("model.ckpt-100.*"):
+            file.unlink()
+
+
+def test_files_of_other_programs_are_no_checkpoints(tmp_path):
+    for name in ("search.index", "photo.meta", ".index"):
+        (tmp_path / name).write_bytes(b"something else")
+    (tmp_path / "folder.index").mkdir()
+    assert not looks_like_tensorflow(tmp_path)
+    (tmp_path / "frozen_inference_graph.pb").write_bytes(frozen_array("w", np.ones(2, np.float32)))
+    assert read_tensorflow(tmp_path).kind == "frozen graph"
+
+
+@pytest.mark.parametrize("name", [".index", ".meta", ".data-00000-of-00001"])
+def test_a_checkpoint_without_a_name(tmp_path, name):
+    for _ in range(2):  # the second time it is there
+        assert not looks_like_tensorflow(tmp_path / name)
+        with pytest.raises(WeightsError, match=rf"{name}: the name of the checkpoint is missing; rename it to model"):
+            read_tensorflow(tmp_path / name)
+        shutil.copy(write_checkpoint(tmp_path / "x", {"w": np.ones(1)})[0], tmp_path / name)
+
+
+def test_a_tar_is_an_archive(tmp_path):
+    (tmp_path / "config").touch()
+    with tarfile.open(tmp_path / "model.tar", "w") as file:
+        file.add(tmp_path / "config")
+    with pytest.raises(WeightsError, match=r"model\.tar: is a packed archive; unpack it"):
+        read_tensorflow(tmp_path / "model.tar")
 
 
 def test_other_names_of_graphs(archive):

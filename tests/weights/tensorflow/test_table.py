@@ -70,6 +70,27 @@ def test_keys_that_grow_are_bounded(monkeypatch):
         read_table(table_bytes(keys))
 
 
+def test_a_block_that_is_named_again_and_again_is_not_read_so_often(monkeypatch):
+    file = bytearray()
+    handle = table._append(file, bytes(4000) + (1000).to_bytes(4, "little"))  # restarts and their number
+    names = [(b"%03d" % number, handle) for number in range(500)]
+    handles = table._append(file, table._block_bytes([])) + table._append(file, table._block_bytes(names, restart=1))
+    file += handles.ljust(table.FOOTER - len(table.MAGIC), b"\0") + table.MAGIC
+    reads = []
+    monkeypatch.setattr(table, "_holds", lambda content, check: reads.append(1) or True)
+    with pytest.raises(Damaged, match="its blocks are larger than the file"):
+        read_table(bytes(file))
+    assert len(reads) < 10
+
+
+def test_entries_are_bounded(monkeypatch):
+    monkeypatch.setattr(table, "_MOST_ENTRIES", 3)
+    entries = [(bytes([number]), b"") for number in range(4)]
+    assert len(read_table(table_bytes(entries[:3]))) == 3
+    with pytest.raises(Damaged, match="more than 3 entries"):
+        read_table(table_bytes(entries))
+
+
 @given(st.data())
 def test_any_bytes_are_damage_or_a_table(data):
     """Also behind a checksum that is right."""

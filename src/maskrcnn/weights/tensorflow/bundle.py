@@ -2,12 +2,14 @@
 `PREFIX.data-00000-of-0000N`, the values.
 
 Shards are memory-mapped: only what is asked for is read. The checksums of all blocks of the index and of each variable
-that is read are compared. Source: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/util/tensor_bundle.
+that is read are compared, and all variables together are never more than the files hold.
+Source: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/util/tensor_bundle.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,9 @@ V1 = (
     "is a checkpoint of the old form V1; restore it with TensorFlow and save it again with "
     "tf.compat.v1.train.Saver(write_version=2)"
 )
+Extents = tuple[tuple[int, int], ...]
 _MOST_STRINGS = 1 << 20  # of one tensor
+_MOST_PIECES = 1 << 16  # of one variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Entry:
     offset: int = 0
     size: int = 0
     crc: int = 0
-    slices: tuple[tuple[tuple[int, int], ...], ...] = ()
+    slices: tuple[Extents, ...] = ()
 
 
 class Bundle:
@@ -75,6 +79,11 @@ class Bundle:
         except Damaged as error:
             raise damaged(self.index, error) from error
         self._maps: dict[int, Buffer] = {}
+        self._sizes: Counter[int] = Counter()  # bytes of all that lies in a shard
+        self._ends: dict[int, int] = {}  # where the last of it ends
+        for entry in (*self._pieces.values(), *self.entries.values()):
+            self._sizes[entry.shard] += entry.size
+            self._ends[entry.shard] = max(self._ends.get(entry.shard, 0), entry.offset + entry.size)
 
     def read(self, name: str) -> np.ndarray:
         """A variable, as a view of the file where that is possible; bfloat16 as float32.
@@ -96,6 +105,8 @@ class Bundle:
     def strings(self, name: str) -> list[bytes]:
         """The elements of a tensor of strings. Raises `WeightsError`."""
         entry = self.entries[name]
+        if entry.dtype != wire.STRING:
+            raise damaged(self.index, f"variable {name!r} has the type {wire.type_name(entry.dtype)}, not string")
         content = self._bytes(name, entry)
         try:
             values, crc = _strings(content, math.prod(entry.shape))
@@ -106,25 +117,38 @@ class Bundle:
 
     def _whole(self, name: str, entry: Entry) -> np.ndarray:
         """A partitioned variable from its pieces."""
-        if math.prod(entry.shape) * wire.DTYPES[entry.dtype].itemsize > self._data_size():
-            raise Damaged(f"variable {name!r} of shape {entry.shape} is larger than the data")
+        pieces = self._pieces_of(name, entry)
         whole = np.zeros(entry.shape, wire.as_values(np.zeros(0, wire.DTYPES[entry.dtype]), entry.dtype).dtype)
-        covered = 0
-        for extents in entry.slices:
-            piece = self._pieces.get(piece_key(name, extents))
-            if piece is None or piece.dtype != entry.dtype or len(extents) != len(entry.shape):
-                raise Damaged(f"a piece of variable {name!r} is missing")
+        seen = np.zeros(entry.shape, bool)
+        for extents, piece in pieces:
             place = tuple(
                 slice(start, size if length < 0 else start + length)
                 for (start, length), size in zip(extents, entry.shape, strict=True)
             )
             if piece.shape != whole[place].shape:
                 raise Damaged(f"a piece of variable {name!r} has another shape")
+            if seen[place].any():
+                raise Damaged(f"the pieces of variable {name!r} overlap")
+            seen[place] = True
             whole[place] = wire.as_values(self._array(name, piece), entry.dtype)
-            covered += math.prod(piece.shape)
-        if covered != whole.size:
-            raise Damaged(f"the pieces of variable {name!r} do not make up all of it")
         return whole
+
+    def _pieces_of(self, name: str, entry: Entry) -> list[tuple[Extents, Entry]]:
+        """Extents and entries of the pieces, which have as many elements as the variable."""
+        pieces, rest = [], math.prod(entry.shape)
+        for extents in entry.slices:
+            piece = self._pieces.get(piece_key(name, extents))
+            if piece is None or piece.dtype != entry.dtype or len(extents) != len(entry.shape):
+                raise Damaged(f"a piece of variable {name!r} is missing")
+            rest -= math.prod(piece.shape)
+            if rest < 0:
+                raise Damaged(f"the pieces of variable {name!r} overlap")
+            if math.prod(piece.shape) * wire.DTYPES[piece.dtype].itemsize != piece.size:
+                raise Damaged(f"a piece of variable {name!r} of shape {piece.shape} has {piece.size} bytes")
+            pieces.append((extents, piece))
+        if rest:
+            raise Damaged(f"the pieces of variable {name!r} do not make up all of it")
+        return pieces
 
     def _array(self, name: str, entry: Entry) -> np.ndarray:
         dtype = wire.DTYPES[entry.dtype]
@@ -152,6 +176,11 @@ class Bundle:
                 f"{path}: truncated: it has {len(data)} bytes, and variable {name!r} ends at "
                 f"{entry.offset + entry.size}; copy it again"
             )
+        if self._sizes[entry.shard] > len(data):
+            if self._ends[entry.shard] > len(data):
+                message = f"it has {len(data)} bytes, and its variables end at {self._ends[entry.shard]}"
+                raise WeightsError(f"{path}: truncated: {message}; copy it again")
+            raise damaged(self.index, f"its variables have {self._sizes[entry.shard]} bytes, {path.name} {len(data)}")
         return data[entry.offset : entry.offset + entry.size]
 
     def _check(self, name: str, entry: Entry, crc: int) -> None:
@@ -164,10 +193,6 @@ class Bundle:
 
     def _shard_path(self, shard: int) -> Path:
         return self.prefix.with_name(f"{self.prefix.name}.data-{shard:05}-of-{self._shards:05}")
-
-    def _data_size(self) -> int:
-        paths = self.prefix.parent.glob("*.data-*")
-        return sum(path.stat().st_size for path in paths if path.name.startswith(f"{self.prefix.name}.data-"))
 
 
 # ---------------------------------------------------------------- the index
@@ -227,6 +252,8 @@ def _entry(content: bytes) -> Entry:
             shape = wire.read_shape(content, part)
         elif part.number == 7:
             slices.append(tuple(_extents(content, part)))
+            if len(slices) > _MOST_PIECES:
+                raise Damaged(f"a variable in more than {_MOST_PIECES} pieces")
         elif part.number in numbers:
             numbers[part.number] = integer(content, part)
     if min(numbers.values()) < 0:
@@ -237,7 +264,9 @@ def _entry(content: bytes) -> Entry:
 
 def _extents(content: bytes, part: Part) -> Iterator[tuple[int, int]]:
     """TensorSliceProto: extent = 1 {start = 1, length = 2; without a length: the whole dimension}."""
-    for extent in parts_of(content, part):
+    for dimension, extent in enumerate(parts_of(content, part), start=1):
+        if dimension > wire.MOST_DIMENSIONS:
+            raise Damaged(f"a piece with more than {wire.MOST_DIMENSIONS} dimensions")
         start, length = 0, -1
         for field in parts_of(content, extent):
             start = integer(content, field) if field.number == 1 else start

@@ -11,6 +11,10 @@ from maskrcnn.errors import WeightsError
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = (b"<!doctype html", b"<html")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_TAR, _TAR_AT = b"ustar", 257
+
+STATE = "checkpoint"
+"""The file that names the newest checkpoint of its folder."""
 
 
 def mapped(path: Path) -> Buffer:
@@ -30,7 +34,7 @@ def mapped(path: Path) -> Buffer:
 
 def check_no_stranger(path: Path, data: Buffer | memoryview) -> None:
     """Raises `WeightsError` for a web page, a Git LFS pointer, an archive, or nothing, in the place of weights."""
-    head = bytes(data[:200])
+    head = bytes(data[:300])
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
         message = "is empty; copy or download it again"
@@ -38,7 +42,7 @@ def check_no_stranger(path: Path, data: Buffer | memoryview) -> None:
         message = "is a web page, not weights; download the file itself (the link called Raw or Download)"
     elif head.startswith(_LFS):
         message = "is a Git LFS pointer, not weights; fetch the file with git lfs pull"
-    elif head.startswith((_GZIP, _ZIP)):
+    elif head.startswith((_GZIP, _ZIP)) or head.startswith(_TAR, _TAR_AT):
         message = "is a packed archive; unpack it (tar -xf) and give the folder"
     else:
         return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,11 +34,21 @@ from maskrcnn.weights.tensorflow.wire import integer, parts_of, text
 _MOST_NODES = 1 << 20
 _MOST_FILLED = 1 << 26  # elements of one file that a short list of values is stretched to
 _MOST_LISTED = 1 << 23  # bytes of integers one by one
+_MOST_PARTS = 1 << 16  # values of one tensor that are not packed
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 _GRAPH_FIELDS = {1: BYTES, 2: BYTES, 3: VARINT, 4: BYTES, 5: BYTES}  # node, library, version, versions, debug_info
 # Of TensorProto, by data type: the field with values one by one, and how its packed values are stored.
 _VALUES = {1: 5, 2: 6, 3: 7, 4: 7, 5: 7, 6: 7, 17: 7, 9: 10, 10: 11, 14: 13, 19: 13, 22: 16, 23: 17}
 _CONTENT = 4
+
+
+class _Tensor(NamedTuple):
+    """Of a TensorProto: its type, its shape, the run of bytes with its values, and its values one by one."""
+
+    number: int
+    shape: tuple[int, ...]
+    content: Part | None
+    listed: list[Part]
 
 
 class Graph:
@@ -92,15 +103,16 @@ class Graph:
         weights = {}
         for name in frozen or self.constants:
             try:
-                number, shape, fields = self._tensor(self.constants[name])
-                if not shape or not (frozen or _is_floating(number)):
+                tensor = self._tensor(self.constants[name])
+                number = tensor.number
+                if not tensor.shape or not (frozen or _is_floating(number)):
                     continue
                 if number not in wire.DTYPES:
                     raise WeightsError(
                         f"{self.path}: constant {name!r} has the type {wire.type_name(number)}; known are "
                         f"{wire.KNOWN_TYPES}"
                     )
-                weights[name] = wire.as_values(self._raw(number, shape, fields), number)
+                weights[name] = wire.as_values(self._raw(tensor), number)
             except Damaged as error:
                 raise damaged(self.path, f"constant {name!r}: {error}") from error
         return weights
@@ -141,25 +153,32 @@ class Graph:
             return None
         return next((part for part in parts_of(self._buffer, value) if part.number == 8), None)
 
-    def _tensor(self, tensor: Part) -> tuple[int, tuple[int, ...], dict[int, list[Part]]]:
-        """TensorProto: dtype = 1, tensor_shape = 2, and its other fields by number."""
-        fields: dict[int, list[Part]] = {}
-        for part in parts_of(self._buffer, tensor):
-            fields.setdefault(part.number, []).append(part)
-        number = integer(self._buffer, fields[1][-1]) if 1 in fields else 0
-        shape = wire.read_shape(self._buffer, fields[2][-1]) if 2 in fields else ()
-        return number, shape, fields
+    def _tensor(self, tensor: Part) -> _Tensor:
+        """TensorProto: dtype = 1, tensor_shape = 2, tensor_content = 4, and the values of its type."""
+        number, shape, content, listed = 0, None, None, []
+        for part in parts_of(self._buffer, tensor):  # protobuf writes fields in the order of their numbers
+            if part.number == 1:
+                number = integer(self._buffer, part)
+            elif part.number == 2:
+                shape = part
+            elif part.number == _CONTENT:
+                content = part
+            elif part.number == _VALUES.get(number):
+                listed.append(part)
+                if len(listed) > _MOST_PARTS:
+                    raise Damaged(f"more than {_MOST_PARTS} values that are not packed")
+        return _Tensor(number, () if shape is None else wire.read_shape(self._buffer, shape), content, listed)
 
-    def _raw(self, number: int, shape: tuple[int, ...], fields: dict[int, list[Part]]) -> np.ndarray:
+    def _raw(self, tensor: _Tensor) -> np.ndarray:
         """tensor_content, or values one by one, of which the last one fills the rest."""
+        number, shape, part, listed = tensor
         dtype, count = wire.DTYPES[number], math.prod(shape)
-        if _CONTENT in fields:
-            part = fields[_CONTENT][-1]
+        if part is not None:
             if part.wire != BYTES or part.stop - part.start != count * dtype.itemsize:
                 raise Damaged(f"shape {shape} and {part.stop - part.start} bytes")
             array = np.frombuffer(self._buffer, dtype, count, part.start)
             return (array if array.flags.aligned else array.copy()).reshape(shape)
-        values = self._listed(number, dtype, fields.get(_VALUES[number], []))
+        values = self._listed(number, dtype, listed)
         if len(values) > count:
             raise Damaged(f"shape {shape} and {len(values)} values")
         if len(values) < count:

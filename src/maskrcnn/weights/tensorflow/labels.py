@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from maskrcnn.data.formats.label_map import label_map_text, looks_like_label_map, read_label_map
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import DataError, WeightsError
 from maskrcnn.pipeline.read import Pipeline
 from maskrcnn.weights.classes import class_names, unused
 
@@ -32,7 +33,7 @@ def names_of(
 
     Raises:
         WeightsError: a label map with larger ids, or another number of names.
-        DataError: a damaged label map.
+        DataError: a damaged label map, or one with two classes of one name.
     """
     if given is not None and not isinstance(given, str | Path):
         return *class_names(count, given), ""
@@ -69,6 +70,9 @@ def _from_map(file: Path, count: int) -> tuple[list[str], list[int]]:
             "of these weights"
         )
     shown = {item.id: item.shown for item in items}
+    name, times = Counter(shown.values()).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"class {name!r} is there twice in the label map; rename one of them", path=file)
     numbers = list(range(1, count + 1))
     return [shown.get(i, unused(i)) for i in numbers], numbers
 

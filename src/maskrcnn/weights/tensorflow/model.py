@@ -1,12 +1,11 @@
-"""A detector of the TensorFlow Object Detection API <-> our model: variables, pipeline.config and label map."""
+"""A detector of the TensorFlow Object Detection API -> our model: variables, pipeline.config and label map."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -18,27 +17,32 @@ from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.pipeline.messages import SCHEMA
 from maskrcnn.pipeline.read import Pipeline, read_pipeline
 from maskrcnn.pipeline.schema import View
-from maskrcnn.pipeline.write import pipeline_text
-from maskrcnn.presets import preset
 from maskrcnn.weights.classes import COCO, class_names, unused
 from maskrcnn.weights.native import load_state
-from maskrcnn.weights.tensorflow.labels import LABEL_MAP, names_of, write_label_map
-from maskrcnn.weights.tensorflow.names import state_to_variables, trunk_of, trunk_state, variables_to_state
+from maskrcnn.weights.tensorflow.labels import names_of
+from maskrcnn.weights.tensorflow.names import SHADOW, trunk_of, trunk_state, variables_to_state
 from maskrcnn.weights.tensorflow.names_object import to_slim
-from maskrcnn.weights.tensorflow.names_trunk import LAYERS
 from maskrcnn.weights.tensorflow.names_width import USUAL_MINIMUM, inception_v2_width
-from maskrcnn.weights.tensorflow.read import PIPELINE, TensorFlowFile, read_tensorflow
+from maskrcnn.weights.tensorflow.read import TensorFlowFile, read_tensorflow
 from maskrcnn.weights.tensorflow.recognise import (
-    PRESETS,
     check_detector,
     check_same,
+    check_shapes,
+    classes_of,
     facts_of,
     is_classifier,
     is_keras,
     recognised,
     untold,
 )
-from maskrcnn.weights.tensorflow.write import write_checkpoint
+
+
+class Opened(NamedTuple):
+    """The model, the config of its run (schedule and data too), and the pipeline.config that it is from, if any."""
+
+    model: MaskRCNN
+    config: Config
+    pipeline: Pipeline | None
 
 
 def load_tensorflow(
@@ -58,7 +62,7 @@ def load_tensorflow(
         config: the pipeline.config; None: that beside the weights, or the published one for their trunk. Then, and
             where no label map is found, a warning says so.
         moving_averages: take the moving averages of the variables where the checkpoint has some; None: where
-            `eval_config.use_moving_averages` says so.
+            `eval_config.use_moving_averages` says so. True where it has none is an error.
         overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
 
     Returns:
@@ -70,7 +74,7 @@ def load_tensorflow(
         ConfigError: a pipeline.config that cannot be read, or an unknown override.
         DataError: a damaged label map.
     """
-    return open_tensorflow(path, classes=classes, config=config, moving_averages=moving_averages, **overrides)[0]
+    return open_tensorflow(path, classes=classes, config=config, moving_averages=moving_averages, **overrides).model
 
 
 def open_tensorflow(
@@ -80,17 +84,20 @@ def open_tensorflow(
     config: str | Path | Config | None = None,
     moving_averages: bool | None = None,
     **overrides: Any,
-) -> tuple[MaskRCNN, Config]:
-    """`load_tensorflow`, with the whole config of the run: schedule and data too."""
+) -> Opened:
+    """`load_tensorflow`, with what it was read from."""
     file = read_tensorflow(path)
     where = str(file.path)
     check_detector(file.variables, where)
+    if moving_averages and not any(name.endswith(SHADOW) for name in file.variables):
+        raise WeightsError(f"{where}: has no moving averages; leave moving_averages out")
     pipeline = _pipeline(config, file)
     averages = _averages(pipeline) if moving_averages is None else moving_averages
     variables, trunk, state = _detector(file, averages)
     keras = is_keras(file.variables)
-    width = inception_v2_width(variables) if trunk == "inception_v2" else (1.0, USUAL_MINIMUM)
-    facts = facts_of(state, trunk, width, keras=keras)
+    inception = trunk == "inception_v2"
+    width = _named(where, inception_v2_width, variables) if inception else (1.0, USUAL_MINIMUM)
+    facts = _named(where, facts_of, state, trunk, width, keras=keras)
     if isinstance(config, Config):
         check_same(config, facts, where, "the config given", None)
         chosen = config
@@ -103,16 +110,17 @@ def open_tensorflow(
             f"{where}: no pipeline.config lies beside it, so image size, strides, thresholds and the size of the masks "
             f"are those of {name}; give its own if it has another"
         )
+    chosen = chosen.replace(**untold(facts))
+    check_shapes(chosen, facts, state, where)
     names, ids, told = names_of(facts.classes, classes, file.path, pipeline)
     if told:
         _warn(told)
-    chosen = chosen.replace(**untold(facts))
     chosen = chosen.replace(**{f"model.{name}": value for name, value in overrides.items()})
     model = build_model(chosen.model, classes=names, category_ids=ids, data=chosen.data)
     # What an importer of weights need not find: the preprocessing, which is the config's, and a norm's counter.
     own = {n: v for n, v in model.state_dict().items() if n in ("mean", "std") or n.endswith("num_batches_tracked")}
     load_state(model, state | own, where=where)
-    return model.eval(), chosen
+    return Opened(model.eval(), chosen, pipeline)
 
 
 def training_state(
@@ -120,7 +128,7 @@ def training_state(
 ) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
     """What training can start from: the tensors of a detector, or of the trunk alone of slim's ImageNet weights.
 
-    A pipeline.config beside them need not fit: it may be the one of the training to come.
+    A pipeline.config beside them need not fit, nor be one that can be read: it may be that of the training to come.
 
     Args:
         path: as in `load_tensorflow`.
@@ -129,7 +137,7 @@ def training_state(
             ids go up to their number, a class is the one with its id, as in the API.
 
     Returns:
-        The tensors by our names; the class names of a detector, () for a trunk; a sentence about the names, or "".
+        The tensors by our names; the class names of a detector, () for a trunk; what is to be said of these, or "".
 
     Raises:
         WeightsError: as in `load_tensorflow`, or another trunk.
@@ -143,57 +151,20 @@ def training_state(
     check_detector(file.variables, where)
     _, found, state = _detector(file, moving_averages=False)
     _check_trunk(found, trunk, where)
-    count = len(state["box_head.class_logits.bias"]) - 1
+    count, pipeline, unread = _named(where, classes_of, state), None, ""
     try:
-        names, ids, told = names_of(count, None, file.path, _pipeline(None, file))
-    except (WeightsError, ConfigError):  # config or label map are not those of the weights
+        pipeline = _pipeline(None, file)
+    except ConfigError as error:
+        unread = f"the pipeline.config beside it cannot be read and is passed over ({error})"
+    try:
+        names, ids, told = names_of(count, None, file.path, pipeline)
+    except WeightsError:  # the label map is not that of the weights
         names, ids = class_names(count)
         told = "no label map of its classes lies beside it"
     if told and count != COCO and labels and max(labels) == count:
         names = [labels.get(i, unused(i)) for i in ids]
-        return state, tuple(names), "its classes have no names, they are taken for those of the data with the same ids"
-    return state, tuple(names), told
-
-
-def save_tensorflow(model: MaskRCNN, prefix: str | Path) -> list[Path]:
-    """Write a checkpoint with the names of TF1, and beside it the pipeline.config and the label map that belong to it.
-
-    Args:
-        model: one of the API's arrangement: without a pyramid, on one of its trunks.
-        prefix: `folder/model.ckpt`; the folder is created with its parents.
-
-    Returns:
-        The files: index, data, `checkpoint`, pipeline.config, label_map.pbtxt.
-
-    Raises:
-        WeightsError: a model that the API cannot express, files that are there already, or a disk that does not let us
-            write.
-    """
-    prefix = Path(prefix)
-    trunk = model.config.backbone.name
-    if trunk not in LAYERS or model.config.fpn is not None:
-        raise WeightsError(
-            f"{prefix}: the model ({trunk}{', with a pyramid' if model.config.fpn else ''}) has no counterpart in the "
-            f"TensorFlow Object Detection API; models without a pyramid on {', '.join(LAYERS)} can be written"
-        )
-    if model.config.backbone.stage_two_padding == "same":
-        raise WeightsError(
-            f"{prefix}: the model is arranged as Keras does it (model.backbone.stage_two_padding same), which has no "
-            "checkpoint of TF1; keep our own form"
-        )
-    config_file, map_file = prefix.with_name(PIPELINE), prefix.with_name(LABEL_MAP)
-    for file in (prefix.with_name(f"{prefix.name}.index"), config_file, map_file):
-        if file.exists():
-            raise WeightsError(f"{file}: is there already; choose an empty folder")
-    text = _pipeline_of(model, prefix)
-    variables = state_to_variables(model.state_dict(), trunk)
-    files = write_checkpoint(prefix, variables | {"global_step": np.array(0, np.int64)})
-    try:
-        config_file.write_text(text, encoding="utf-8")
-        map_file.write_text(write_label_map(model.classes, _ids(model)), encoding="utf-8")
-    except OSError as error:
-        raise WeightsError(f"{prefix}: cannot write beside the checkpoint ({error.strerror or error})") from error
-    return [*files, config_file, map_file]
+        told = "its classes have no names, they are taken for those of the data with the same ids"
+    return state, tuple(names), "; ".join(filter(None, (told, unread)))
 
 
 # ---------------------------------------------------------------- the parts
@@ -241,27 +212,6 @@ def _check_trunk(found: str, wanted: str, where: str) -> None:
             f"{where}: its trunk is {found}, but the model to train has {wanted}; set model.backbone.name {found}, or "
             "choose other weights"
         )
-
-
-def _pipeline_of(model: MaskRCNN, prefix: Path) -> str:
-    """The model's own pipeline.config, with the schedule of the published one. The width is in the variables."""
-    base = preset(PRESETS[model.config.backbone.name])
-    data, trunk = model.data, replace(model.config.backbone, width=1.0, min_width=USUAL_MINIMUM, frozen_stages=0)
-    names = ("resize", "min_size", "max_size", "interpolation", "size_rounding", "pad_multiple", "pixels")
-    config = Config(
-        model=replace(model.config, backbone=trunk),
-        data=replace(base.data, **{name: getattr(data, name) for name in names}),
-        train=base.train,
-    )
-    try:
-        return pipeline_text(config, classes=max(_ids(model)), label_map=LABEL_MAP)
-    except ConfigError as error:
-        raise WeightsError(f"{prefix}: the API cannot express the model: {error}") from error
-
-
-def _ids(model: MaskRCNN) -> list[int]:
-    """Ids of the label map: the place of a class in the predictors, whatever number a data set gives it."""
-    return list(range(1, len(model.classes) + 1))
 
 
 def _warn(sentence: str) -> None:

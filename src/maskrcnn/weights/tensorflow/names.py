@@ -9,8 +9,9 @@ order, ratio by ratio and sizes within: give the config its ratios in the order 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from maskrcnn.errors import WeightsError
 from maskrcnn.fields import nearest
 from maskrcnn.weights.tensorflow.names_trunk import LAYERS, SCOPES, Layer
+from maskrcnn.weights.tensorflow.read import SLOTS
 
 Array = np.ndarray
 
@@ -51,9 +53,7 @@ HEADS = (
 MASK = "SecondStageBoxPredictor/Conv"
 SHADOW = "/ExponentialMovingAverage"
 # What training leaves in a checkpoint besides the model: counters, slots of optimisers, moving averages.
-NOT_OF_THE_MODEL = re.compile(
-    r"global_step|beta[12]_power|.*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|ExponentialMovingAverage)"
-)
+NOT_OF_THE_MODEL = re.compile(rf"global_step|beta[12]_power|.*/({'|'.join(SLOTS)}|ExponentialMovingAverage)")
 # Stage one of a ResNet builds the last block too, and never runs it.
 NEVER_RUN = re.compile(r"FirstStageFeatureExtractor/resnet_v1_\d+/block4/.*")
 
@@ -68,10 +68,11 @@ class Pair:
     rows: str = "same"
 
     def to_ours(self, array: Array) -> Array:
-        """Raises `WeightsError` for another number of axes."""
+        """Raises `WeightsError` for another number of axes, or nothing in them."""
         axes = {"vector": 1, "linear": 2}.get(self.layout, 4)
-        if array.ndim != axes:
-            message = f"variable {self.theirs!r} has shape {tuple(array.shape)}, expected {axes} axes"
+        if array.ndim != axes or not array.size:
+            what = f"expected {axes} axes" if array.ndim != axes else "so it holds nothing"
+            message = f"variable {self.theirs!r} has shape {tuple(array.shape)}, {what}"
             raise WeightsError(message, unexpected=[self.theirs])
         if self.rows == "boxes":
             array = self._swap(array)
@@ -95,6 +96,12 @@ class Pair:
         elif self.rows == "background":
             array = np.roll(array, 1, axis=-1)
         return np.ascontiguousarray(array, np.float32)
+
+    def their_shape(self, ours: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the variable for a tensor of this shape."""
+        if self.layout == "depthwise":
+            return *ours[2:], 3, ours[0] // 3
+        return (*ours[2:], ours[1], ours[0]) if self.layout == "convolution" else tuple(reversed(ours))
 
     def _swap(self, array: Array) -> Array:
         """y before x <-> x before y, in each group of four rows."""
@@ -121,7 +128,7 @@ def variables_to_state(
         float32 tensors, contiguous, copies.
 
     Raises:
-        WeightsError: variables are missing, unknown, or of another number of axes; with all their names.
+        WeightsError: variables are missing, unknown, or of another number of axes, with all their names; or not finite.
     """
     wanted = list(pairs(trunk, mask_layers(variables)))
     known = {pair.theirs for pair in wanted}
@@ -135,7 +142,7 @@ def variables_to_state(
     for pair in wanted:
         shadow = pair.theirs + SHADOW
         name = shadow if moving_averages and shadow in variables else pair.theirs
-        state[pair.ours] = _tensor(pair.to_ours(variables[name]))
+        state[pair.ours] = _tensor(name, pair.to_ours(variables[name]))
     return state
 
 
@@ -148,8 +155,7 @@ def state_to_variables(state: Mapping[str, Tensor], trunk: str) -> dict[str, Arr
     Raises:
         WeightsError: tensors of the model that the API has no variable for, or that are missing.
     """
-    hidden = {name.split(".")[2] for name in state if name.startswith("mask_head.layers.")}
-    wanted = list(pairs(trunk, len(hidden) + 1 if "mask_head.logits.weight" in state else 0))
+    wanted = list(pairs(trunk, mask_layers_of(state)))
     known = {pair.ours for pair in wanted}
     own = [name for name in state if name not in ("mean", "std") and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in own if name not in known]
@@ -183,9 +189,9 @@ def trunk_state(variables: Mapping[str, Array], trunk: str) -> dict[str, Tensor]
         name = pair.theirs if detector else _without_stage(pair.theirs)
         scope, _, leaf = name.rpartition("/")
         if name in variables:
-            state[pair.ours] = _tensor(pair.to_ours(variables[name]))
+            state[pair.ours] = _tensor(name, pair.to_ours(variables[name]))
         elif leaf == "gamma" and f"{scope}/beta" in variables and not detector:
-            state[pair.ours] = torch.ones(len(variables[f"{scope}/beta"]))
+            state[pair.ours] = torch.ones(variables[f"{scope}/beta"].size)
         else:
             missing.append(name)
     _raise_if_wrong(missing, [], trunk, variables)
@@ -218,13 +224,17 @@ def trunk_of(variables: Mapping[str, Array]) -> str:
 
 
 def mask_layers(variables: Mapping[str, Array]) -> int:
-    """How many convolutions the mask head has, the one that predicts included; 0: no mask head."""
-    numbers = [0]
-    for name in variables:
-        found = re.fullmatch(rf"{MASK}(?:_(\d+))?/weights", name)
-        if found:
-            numbers.append(int(found[1] or 0) + 1)
-    return max(numbers)
+    """How many convolutions the mask head has, the one that predicts included; 0: no mask head.
+
+    Those that follow one upon the other: what lies behind a gap is unknown.
+    """
+    return next(i for i in count() if f"{_mask_scope(i)}/weights" not in variables)
+
+
+def mask_layers_of(state: Mapping[str, Tensor]) -> int:
+    """The same of a state dict."""
+    hidden = {name.split(".")[2] for name in state if name.startswith("mask_head.layers.")}
+    return len(hidden) + 1 if "mask_head.logits.weight" in state else 0
 
 
 def pairs(trunk: str, masks: int) -> Iterator[Pair]:
@@ -235,7 +245,11 @@ def pairs(trunk: str, masks: int) -> Iterator[Pair]:
         yield from _of_layer(Layer(ours, theirs, kind), rows)
     for i in range(masks):
         ours = "mask_head.logits" if i == masks - 1 else f"mask_head.layers.{i}.0"
-        yield from _of_layer(Layer(ours, MASK if i == 0 else f"{MASK}_{i}", "convolution"))
+        yield from _of_layer(Layer(ours, _mask_scope(i), "convolution"))
+
+
+def _mask_scope(number: int) -> str:
+    return f"{MASK}_{number}" if number else MASK
 
 
 def _of_layer(layer: Layer, rows: str = "same") -> Iterator[Pair]:
@@ -243,8 +257,13 @@ def _of_layer(layer: Layer, rows: str = "same") -> Iterator[Pair]:
         yield Pair(f"{layer.ours}.{ours}", f"{layer.theirs}/{theirs}", layout, rows)
 
 
-def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+def _tensor(name: str, array: Array) -> Tensor:
+    """float32. Raises `WeightsError` for a variable with a number that is none."""
+    with np.errstate(over="ignore"):
+        tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    if not torch.isfinite(tensor).all():
+        raise WeightsError(f"variable {name!r} is not finite (NaN or infinite); take an earlier checkpoint")
+    return tensor
 
 
 def _raise_if_wrong(
@@ -252,13 +271,19 @@ def _raise_if_wrong(
 ) -> None:
     if not missing and not unexpected:
         return
+    sentences = []
     if unexpected:
-        first = f"unknown variable {unexpected[0]!r}{nearest(unexpected[0], missing or known)}"
-    else:
-        first = f"variable {min(missing)!r} is missing"
+        close = nearest(unexpected[0], missing or known) if len(unexpected) == 1 else ""
+        sentences.append(f"unknown {_some(unexpected)}{close}")
+    if missing:
+        sentences.append(f"missing {_some(sorted(missing))}")
     raise WeightsError(
-        f"not a detector of the TensorFlow Object Detection API with trunk {trunk}: {first} "
-        f"({len(missing)} missing, {len(unexpected)} unknown)",
+        f"not a detector of the TensorFlow Object Detection API with trunk {trunk}: {'; '.join(sentences)}",
         missing=sorted(missing),
         unexpected=unexpected,
     )
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"variable{'s' * (len(names) > 1)} {', '.join(map(repr, names[:most]))}{more}"

@@ -22,17 +22,15 @@ def inception_v2_width(variables: Mapping[str, np.ndarray]) -> tuple[float, int]
     same numbers; of them it is the one with the smallest denominator, and 16 for a minimum that does not show.
 
     Args:
-        variables: TF1 name -> array.
+        variables: TF1 name -> array, with all of the trunk's.
 
     Raises:
-        WeightsError: no such numbers explain the shapes, or a layer is missing.
+        WeightsError: no such numbers explain the shapes.
     """
     full = _channels()
     found = {}
     for layer in inception_v2():
         name = f"{layer.theirs}/{'pointwise_weights' if layer.kind == 'separable' else 'weights'}"
-        if name not in variables:
-            raise WeightsError(f"not an inception_v2 detector: variable {name!r} is missing", missing=[name])
         found[layer.ours] = variables[name].shape[-1]
     minima = (USUAL_MINIMUM, min(found.values()))
     for width in _widths():

@@ -12,7 +12,7 @@ import numpy as np
 from maskrcnn.data.formats.example import Damaged
 from maskrcnn.errors import WeightsError
 from maskrcnn.weights.tensorflow.bundle import V1, Bundle
-from maskrcnn.weights.tensorflow.files import check_no_stranger, damaged, mapped
+from maskrcnn.weights.tensorflow.files import STATE, check_no_stranger, damaged, mapped
 from maskrcnn.weights.tensorflow.graph import Graph
 from maskrcnn.weights.tensorflow.objects import GRAPH_KEY, is_of_model, read_objects
 from maskrcnn.weights.tensorflow.table import is_table
@@ -20,14 +20,14 @@ from maskrcnn.weights.tensorflow.wire import STRING
 
 Kind = Literal["checkpoint", "frozen graph", "saved model", "object checkpoint"]
 
-STATE, SAVED_MODEL, FROZEN, PIPELINE = "checkpoint", "saved_model.pb", "frozen_inference_graph.pb", "pipeline.config"
+SAVED_MODEL, FROZEN, PIPELINE = "saved_model.pb", "frozen_inference_graph.pb", "pipeline.config"
 SUPPORTED = (
     "a checkpoint (the prefix model.ckpt or its .index file), a frozen graph (.pb), a SavedModel folder, or a folder "
     "that holds one of these"
 )
 _PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-# What tf.train optimisers call their variables.
-_SLOTS = ("Momentum", "RMSProp", "RMSProp_1", "Adam", "Adam_1", "Adagrad", "Adadelta", "Adadelta_1", "Ftrl", "Ftrl_1")
+SLOTS = ("Momentum", "RMSProp", "RMSProp_1", "Adam", "Adam_1", "Adagrad", "Adadelta", "Adadelta_1", "Ftrl", "Ftrl_1")
+"""What tf.train optimisers call their variables."""
 _POWERS = ("beta1_power", "beta2_power")
 
 
@@ -58,8 +58,9 @@ def read_tensorflow(path: str | Path) -> TensorFlowFile:
 
     Args:
         path: the prefix `model.ckpt` or `model.ckpt-1234`, any file of it, a `.pb` file, a SavedModel folder, or a
-            folder that holds one of these. In a folder the file `checkpoint` decides, else the checkpoint of the last
-            step, then `frozen_inference_graph.pb`, then the folders `saved_model` and `checkpoint`.
+            folder that holds one of these. In a folder comes first `saved_model.pb`, then the checkpoint that the file
+            `checkpoint` names, the one of the last step, whole or not, `frozen_inference_graph.pb`, and last what the
+            folders `saved_model` and `checkpoint` hold.
 
     Raises:
         WeightsError: nothing there, another kind of file, a V1 checkpoint, a missing or truncated data file, damage.
@@ -67,8 +68,8 @@ def read_tensorflow(path: str | Path) -> TensorFlowFile:
     given = Path(path)
     try:
         found = _find(given)
-    except OSError as error:
-        raise WeightsError(f"{given}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise WeightsError(f"{given}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if found is None:
         raise _nothing(given)
     if found.name == SAVED_MODEL:
@@ -93,7 +94,10 @@ def _find(path: Path) -> Path | None:
         return _find_in(path)
     if path.suffix == ".pb":
         return path if path.is_file() else None
-    prefix = path.with_name(_PART_OF_CHECKPOINT.sub("", path.name)) if path.name else path
+    name = _PART_OF_CHECKPOINT.sub("", path.name)
+    if path.name and not name:
+        raise WeightsError(f"{path}: the name of the checkpoint is missing; rename it to model.ckpt{path.name}")
+    prefix = path.with_name(name) if name else path
     if _is_prefix(prefix):
         return prefix
     if path.is_file():
@@ -108,16 +112,33 @@ def _find_in(folder: Path, inner: tuple[str, ...] = ("saved_model", "checkpoint"
         return folder / SAVED_MODEL
     if found := (_stated(folder / STATE) if (folder / STATE).is_file() else None):
         return found
-    indexes = [file for file in folder.glob("*.index") if _ends_as_table(file)]
-    if indexes:
-        newest = max(indexes, key=lambda file: (_step(file.stem), file.stem))
-        return newest.with_name(newest.stem)
+    if names := _checkpoints(folder):
+        return folder / max(names, key=lambda name: (_step(name), name))
     if (folder / FROZEN).is_file():
         return folder / FROZEN
     for name in inner:
         if (folder / name).is_dir() and (found := _find_in(folder / name, ())):
             return found
     return None
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    """Names of the checkpoints in a folder, damaged and incomplete ones too: the reader says what is wrong with them.
+
+    Other programs have files .index and .meta as well; one such file alone is a checkpoint's by its end or its name.
+    """
+    ends: dict[str, set[str]] = {}
+    for file in folder.iterdir():
+        part = _PART_OF_CHECKPOINT.search(file.name)
+        if part and part.start() and file.is_file():
+            ends.setdefault(file.name[: part.start()], set()).add(part[1][:4])
+
+    def is_checkpoint(name: str) -> bool:
+        if len(ends[name]) > 1 or "data" in ends[name] or "ckpt" in name:
+            return True
+        return "inde" in ends[name] and _ends_as_table(folder / f"{name}.index")
+
+    return [name for name in ends if is_checkpoint(name)]
 
 
 def _nothing(path: Path) -> WeightsError:
@@ -181,7 +202,7 @@ def _checkpoint(prefix: Path) -> TensorFlowFile:
     if not prefix.with_name(f"{prefix.name}.index").is_file():
         if prefix.is_file():
             raise WeightsError(f"{prefix}: {V1}") if _ends_as_table(prefix) else _nothing(prefix)
-        raise WeightsError(f"{prefix}.index: missing; put it beside the other files of the checkpoint")
+        raise WeightsError(f"{prefix}.index: missing; put it beside the other files of the checkpoint, or give another")
     bundle = Bundle(prefix)
     kind: Kind = "object checkpoint" if GRAPH_KEY in bundle.entries else "checkpoint"
     variables, full_names, left_out = _variables(bundle)
@@ -226,7 +247,7 @@ def _is_slot(name: str, bundle: Bundle) -> bool:
     owner, _, last = name.rpartition("/")
     if last in _POWERS:
         return not bundle.entries[name].shape
-    while owner and last in _SLOTS:
+    while owner and last in SLOTS:
         if owner in bundle.entries and bundle.entries[owner].shape == bundle.entries[name].shape:
             return True
         owner = owner.partition("/")[2]

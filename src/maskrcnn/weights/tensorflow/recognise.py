@@ -9,11 +9,14 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from maskrcnn.config import Config, ModelConfig
 from maskrcnn.errors import WeightsError
+from maskrcnn.model.build import build_model
 from maskrcnn.presets import preset
+from maskrcnn.weights.tensorflow.names import HEADS, mask_layers_of, pairs
 from maskrcnn.weights.tensorflow.names_trunk import SCOPES
 from maskrcnn.weights.tensorflow.objects import VALUE
 
@@ -92,8 +95,11 @@ def facts_of(state: Mapping[str, Tensor], trunk: str, width: tuple[float, int], 
         trunk: `BackboneConfig.name`.
         width: of `inception_v2_width`; (1.0, 16) for other trunks.
         keras: whether the variables came from TF2.
+
+    Raises:
+        WeightsError: as `classes_of`.
     """
-    classes = len(state["box_head.class_logits.bias"]) - 1
+    classes = classes_of(state)
     hidden = state["rpn.convolutions.0.weight"]  # (C, F, k, k)
     fields: dict[str, Any] = {
         "model.backbone.name": trunk,
@@ -107,9 +113,7 @@ def facts_of(state: Mapping[str, Tensor], trunk: str, width: tuple[float, int], 
         fields["model.backbone.stage_two_padding"] = "same"
     if "mask_head.logits.weight" in state:
         logits = state["mask_head.logits.weight"]  # (K or 1, C, k, k)
-        fields["model.mask.convolutions"] = sum(
-            bool(re.fullmatch(r"mask_head\.layers\.\d+\.0\.weight", n)) for n in state
-        )
+        fields["model.mask.convolutions"] = mask_layers_of(state) - 1
         if fields["model.mask.convolutions"]:
             fields["model.mask.channels"] = logits.shape[1]
         fields["model.mask.predictor_kernel"] = logits.shape[2]
@@ -117,6 +121,49 @@ def facts_of(state: Mapping[str, Tensor], trunk: str, width: tuple[float, int], 
     else:
         fields["model.mask"] = None
     return Facts(classes, len(state["rpn.objectness.bias"]) // 2, fields)
+
+
+def classes_of(state: Mapping[str, Tensor]) -> int:
+    """The number of classes without the background.
+
+    Raises:
+        WeightsError: none, or a layer of the heads whose weights and biases have different numbers of outputs.
+    """
+    for ours, theirs, *_ in HEADS:
+        outputs, biases = len(state[f"{ours}.weight"]), len(state[f"{ours}.bias"])
+        if outputs != biases:
+            raise WeightsError(
+                f"variable '{theirs}/biases' has {biases} numbers, but '{theirs}/weights' has {outputs} outputs; take "
+                "another checkpoint",
+                unexpected=[f"{theirs}/biases"],
+            )
+        if ours == "box_head.class_logits" and outputs < 2:
+            raise WeightsError(
+                f"variable '{theirs}/biases' has {outputs} numbers, so there is no class besides the background; take "
+                "another checkpoint",
+                unexpected=[f"{theirs}/biases"],
+            )
+    return len(state["box_head.class_logits.bias"]) - 1
+
+
+def check_shapes(config: Config, facts: Facts, state: Mapping[str, Tensor], where: str) -> None:
+    """Whether a model of this config takes these tensors: asked of one without numbers, before memory is taken for it.
+
+    Raises:
+        WeightsError: naming the first variable of another shape.
+    """
+    with torch.device("meta"):
+        names = list(map(str, range(facts.classes)))
+        model = build_model(config.model, classes=names, data=config.data)
+    wanted = model.state_dict()
+    for pair in pairs(facts.fields["model.backbone.name"], mask_layers_of(state)):
+        if pair.ours in wanted and wanted[pair.ours].shape != state[pair.ours].shape:
+            here, there = (pair.their_shape(tensors[pair.ours].shape) for tensors in (state, wanted))
+            raise WeightsError(
+                f"{where}: variable {pair.theirs!r} has shape {here}, but the other variables and the config make it "
+                f"{there}; take another checkpoint, or give the config that these weights were trained with",
+                unexpected=[pair.theirs],
+            )
 
 
 def recognised(facts: Facts, where: str, *, keras: bool) -> tuple[Config, str]:

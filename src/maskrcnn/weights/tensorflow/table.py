@@ -20,6 +20,8 @@ MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER = 48
 _MOST_KEY = 4096  # bytes
 _MOST_CONTENT = 256 << 20  # bytes of all keys and values: keys share beginnings, so a small file may hold long ones
+_MOST_ENTRIES = 1 << 20
+_TRAILER = 5  # bytes behind a block: compression and checksum
 _BLOCK = 256 << 10  # bytes at which a written block is closed, as TensorFlow does
 _RESTART = 16  # entries between two keys that are written whole
 
@@ -49,12 +51,18 @@ def read_table(data: Buffer) -> dict[bytes, bytes]:
     at = _skip_handle(data, footer, len(data) - 8)
     index = _block(data, *_handle(data, at, len(data) - 8), footer)
     entries: dict[bytes, bytes] = {}
-    last, content = None, 0
+    last, content, blocks = None, 0, 0
     for _, handle in _entries(index):
-        for key, value in _entries(_block(data, *_handle(handle, 0, len(handle)), footer)):
+        offset, length = _handle(handle, 0, len(handle))
+        blocks += length + _TRAILER
+        if blocks > footer:
+            raise Damaged("its blocks are larger than the file")
+        for key, value in _entries(_block(data, offset, length, footer)):
             if last is not None and key <= last:
                 raise Damaged("its keys are out of order")
             last, content = key, content + len(key) + len(value)
+            if len(entries) >= _MOST_ENTRIES:
+                raise Damaged(f"more than {_MOST_ENTRIES} entries")
             if content > _MOST_CONTENT:
                 raise Damaged(f"its keys and values have more than {_MOST_CONTENT >> 20} MB")
             entries[key] = value
@@ -74,10 +82,10 @@ def _skip_handle(data: Buffer, at: int, stop: int) -> int:
 
 def _block(data: Buffer, offset: int, length: int, stop: int) -> bytes:
     """The content of a block, its checksum held."""
-    if offset + length + 5 > stop:
+    if offset + length + _TRAILER > stop:
         raise Damaged("a block that leads out of the file")
     content = bytes(data[offset : offset + length + 1])
-    check = int.from_bytes(data[offset + length + 1 : offset + length + 5], "little")
+    check = int.from_bytes(data[offset + length + 1 : offset + length + _TRAILER], "little")
     if not _holds(content, check):
         raise Damaged("the checksum of a block is wrong")
     if content[-1]:

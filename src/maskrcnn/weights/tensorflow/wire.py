@@ -117,7 +117,9 @@ def read_shape(buffer: Buffer, part: Part) -> tuple[int, ...]:
             for field in parts_of(buffer, dimension):
                 size = integer(buffer, field) if field.number == 1 else size
             sizes.append(size)
-    if len(sizes) > MOST_DIMENSIONS or min(sizes, default=0) < 0 or math.prod(sizes) >= 1 << 48:
+            if size < 0 or len(sizes) > MOST_DIMENSIONS:
+                raise Damaged(f"a tensor of shape {_short(sizes)}")
+    if math.prod(max(size, 1) for size in sizes) >= 1 << 48:  # numpy counts an empty one in the same way
         raise Damaged(f"a tensor of shape {_short(sizes)}")
     return tuple(sizes)
 

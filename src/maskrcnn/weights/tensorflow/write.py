@@ -11,9 +11,9 @@ import numpy as np
 from maskrcnn.data.formats.crc32c import crc32c, masked_crc
 from maskrcnn.errors import WeightsError
 from maskrcnn.weights.tensorflow import wire
+from maskrcnn.weights.tensorflow.files import STATE
 from maskrcnn.weights.tensorflow.table import table_bytes
 
-STATE = "checkpoint"
 _PRODUCER = 1  # version of the form: kTensorBundleVersion
 
 
