@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn import options
@@ -29,6 +30,7 @@ def test_a_config_without_masks_survives() -> None:
     assert Config.from_dict(config.to_dict()) == config
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     rate=st.floats(1e-8, 1e3),
     low=st.floats(0.01, 1),
@@ -39,6 +41,20 @@ def test_values_survive_the_yaml(rate: float, low: float, high: float, steps: in
     values = {"train.learning_rate": rate, "data.scale_jitter": (low, high), "train.steps": steps}
     config = Config().replace(**values)
     assert options.apply(Config(), dict(options._flatten(options._parse(options.to_yaml(config)), ""))) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.momentum", 1.0, "1.0 must lie in [0, 1)"),
+        ("train.clip_norm", -1.0, "-1.0 must not be negative; 0 switches clipping off"),
+        ("train.optimizer_eps", -1.0, "-1.0 must not be negative"),
+    ],
+)
+def test_numbers_of_the_optimiser(name: str, value: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{name}: {message}")):
+        Config().replace(**{name: value})
+    assert Config().replace(**{name: 0.0})
 
 
 def test_replace_changes_a_copy() -> None:

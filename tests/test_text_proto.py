@@ -65,7 +65,7 @@ def test_comments_come_along():
         (
             "a {\n  b {\n    c: 1\n  d: 2\n}\n",
             1,
-            "the file ends inside 'a': the bracket of 'b' in line 2 is not closed",
+            "the file ends inside 'a': a bracket is not closed, perhaps that of 'b' in line 2",
         ),
         ("a { b: 1 > }", 1, "'>' where '}' belongs, to close 'a' of line 1"),
         ("a { }\n}", 2, "'}' where a field name belongs; one bracket too many?"),
@@ -75,6 +75,8 @@ def test_comments_come_along():
         ("a:\n", 1, "the file ends where the value of 'a' belongs"),
         ("a: }", 1, "'}' where the value of 'a' belongs"),
         ("\na: 'x\n", 2, "cannot be understood; is a quote missing?"),
+        ("a: 1\nb: 'C:\\mask'", 2, "\\m in a string means nothing; write / or \\\\ in paths"),
+        ("a: 'C:\\users'", 1, "\\u in a string means nothing"),
         ("a: 1 @", 1, "'@' cannot be understood"),
         ("3: 1", 1, "'3' where a field name belongs"),
         ("[x.y]: 1", 1, "'[' where a field name belongs"),

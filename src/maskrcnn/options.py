@@ -92,8 +92,12 @@ def add_options(parser: Any) -> None:
 
 
 def chosen(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The config fields among the parsed arguments, by dotted name."""
-    return {field.name: namespace[field.name] for field in fields() if field.name in namespace}
+    """The config fields among the parsed arguments, by dotted name.
+
+    A part that may be absent (`model.mask`) is one only where it was given itself; else its fields stand there.
+    """
+    given = {field.name: namespace[field.name] for field in fields() if field.name in namespace}
+    return {name: value for name, value in given.items() if not isinstance(value, argparse.Namespace)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ _TOKEN = re.compile(
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _NAMED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_NAMED |= {sign: sign for sign in (b"\\", b"'", b'"', b"?")}
 _CLOSES = {"{": "}", "<": ">", "[": "]"}
 
 
@@ -140,7 +141,11 @@ class _Parser:
         message = Message(line=self._line)
         while not self._sees(closing):
             if not self._kind:
-                where = self._suspect or f"{name!r} in line {line}"
+                where = f"{name!r} in line {line}"
+                if self._suspect not in ("", where):
+                    raise ProtoError(
+                        line, f"the file ends inside {name!r}: a bracket is not closed, perhaps that of {self._suspect}"
+                    )
                 raise ProtoError(line, f"the file ends inside {name!r}: the bracket of {where} is not closed")
             if self._kind == "sign" and self._value in _CLOSES.values():
                 message_ = f"{self._value!r} where {closing!r} belongs, to close {name!r} of line {line}"
@@ -236,11 +241,12 @@ def _split(text: str) -> Iterator[tuple[str, str, int, int]]:
             line += token.count("\n")
             start = at + token.rfind("\n") + 1 if "\n" in token else start
         else:
-            yield kind, _unescaped(token[1:-1]) if kind == "text" else token.rstrip(), line, at - start
+            yield kind, _unescaped(token[1:-1], line) if kind == "text" else token.rstrip(), line, at - start
         at = match.end()
 
 
-def _unescaped(text: str) -> str:
+def _unescaped(text: str, line: int) -> str:
+    """Raises `ProtoError` for a backslash that means nothing, as in a path of Windows."""
     if "\\" not in text:
         return text
 
@@ -252,7 +258,10 @@ def _unescaped(text: str) -> str:
             return chr(int(code[1:], 16)).encode("utf-8", "replace")
         if code.isdigit() and code[:1] < b"8":
             return bytes([int(code, 8) & 255])
-        return _NAMED.get(code, code)
+        if code not in _NAMED:
+            sign = code.decode("utf-8", "replace")
+            raise ProtoError(line, f"\\{sign} in a string means nothing; write / or \\\\ in paths")
+        return _NAMED[code]
 
     return _ESCAPE.sub(plain, text.encode()).decode("utf-8", "replace")
 

@@ -105,6 +105,18 @@ def test_rates_stay_whatever_the_batch():
     assert [rate for _, rate in halved.rates] == pytest.approx([1e-4, 1e-5, 1e-6])
     cosine = with_fields(config, {"train.schedule": "cosine", "train.steps": 500}).train
     assert (cosine.rates, cosine.decay_steps) == ((), 500)
+    third = with_fields(config, {"train.learning_rate": 0.0006}).train
+    assert [rate for _, rate in third.rates] == [0.0006, 0.00006, 0.000006]
+
+
+def test_what_follows_a_field():
+    config = preset("mask_rcnn_inception_v2_coco").replace(**{"train.monitor": "mask", "train.steps": 10})
+    assert with_fields(config, {"model.mask": None}).train.monitor == "auto"
+    assert with_fields(config, {"train.epochs": 2.0}).train.steps is None
+    assert with_fields(config, {"train.epochs": 2.0, "train.steps": 7}).train.steps == 7
+    rms = config.replace(**{"train.optimizer": "rmsprop", "train.optimizer_eps": 1.0})
+    assert with_fields(rms, {"train.optimizer": "adam"}).train.optimizer_eps is None
+    assert with_fields(rms, {"train.optimizer": "rmsprop"}).train.optimizer_eps == 1.0
 
 
 # ---------------------------------------------------------------- train
@@ -156,13 +168,63 @@ def test_records_on_the_command_line_win(folder, runs):
         (changed("num_steps: 10", "fine_tune_checkpoint: 'no.ckpt'"), [], "no checkpoint 'no.ckpt'"),
         (changed("num_steps: 10", "fine_tune_checkpoint: 'PATH_TO_BE_CONFIGURED/m.ckpt'"), [],
          "put real paths into train_config.fine_tune_checkpoint (line 25)"),
-        (MASK, [], "num_classes is 3"),
+        (changed("num_classes: 3", "num_classes: 1", MASK.replace("label_map.pbtxt", "two.pbtxt")), [],
+         "go up to 2, but model.faster_rcnn.num_classes is 1"),
     ],
 )  # fmt: skip
 def test_train_mistakes(folder, runs, capsys, text, arguments, message):
+    (folder / "two.pbtxt").write_text(label_map_text(["cup", "jug"], [1, 2]))
     write(folder, text)
     assert message in error_of(capsys, "train", "pipeline.config", *arguments)
     assert not runs
+
+
+def test_parts_of_the_mask_head_are_options(folder, runs):
+    assert run("train", "pipeline.config", "--check", "none", "--model.mask.channels", "64") == 0
+    assert runs[0][0].model.mask.channels == 64
+    assert run("convert", "config", "pipeline.config", "a.yaml", "--model.mask.channels", "64") == 0
+    assert options.read_file(folder / "a.yaml")["model.mask.channels"] == 64
+    assert run("train", "pipeline.config", "--check", "none", "--model.mask", "null") == 0
+    assert runs[1][0].model.mask is None
+
+
+def resumed(folder, monkeypatch, earlier):
+    monkeypatch.setattr("maskrcnn.cli.pipeline._config_of", lambda out: earlier)
+    return ("train", "pipeline.config", "--check", "none", "--resume", "--out", "o")
+
+
+def test_more_steps_in_the_file_are_more_steps_of_the_run(folder, runs, capsys, monkeypatch):
+    earlier = read_pipeline("pipeline.config").config.replace(**{"train.steps": 4, "model.rpn.nms_iou": 0.6})
+    arguments = resumed(folder, monkeypatch, earlier)
+    assert run(*arguments) == 0
+    assert runs[0][0] == earlier.replace(**{"train.steps": 10})
+    said = capsys.readouterr().out
+    assert "train.steps 10, as pipeline.config says now; 4 before (--train.steps 4 keeps it)" in said
+    assert "model.rpn.nms_iou stays 0.6 in this run, although pipeline.config says 0.7" in said
+    assert run(*arguments, "--train.steps", "4") == 0
+    assert runs[1][0] == earlier
+
+
+def test_a_run_whose_schedule_is_fitted_keeps_its_length(folder, runs, capsys, monkeypatch):
+    earlier = read_pipeline("pipeline.config").config.replace(**{"train.steps": 4, "train.schedule": "step"})
+    assert run(*resumed(folder, monkeypatch, earlier)) == 0
+    assert runs[0][0] == earlier
+    assert "train.steps stays 4 in this run, although pipeline.config says 10" in capsys.readouterr().out
+
+
+def test_the_next_line_holds_what_yaml_cannot(folder, capsys):
+    (folder / "model.ckpt.index").write_bytes(b"")
+    write(folder, changed("num_steps: 10", "fine_tune_checkpoint: 'model.ckpt'"))
+    assert run("convert", "config", "pipeline.config", "a b.yaml") == 0
+    said = capsys.readouterr().out
+    command = "next: maskrcnn train train.record --val val.record --weights model.ckpt --config 'a b.yaml'\n"
+    assert said.endswith(f"{command}note: the class names then come from the records, not from the label map\n")
+    write(folder, MASK.replace("train.record", "train.rec*"))
+    assert run("convert", "config", "pipeline.config", "c.yaml") == 0
+    assert "train 'train.rec*' --val val.record --config c.yaml" in capsys.readouterr().out
+    write(folder, changed('"train.record"', "'PATH_TO_BE_CONFIGURED/x'", MASK.replace("val.record", "path/to/v")))
+    assert run("convert", "config", "pipeline.config", "b.yaml") == 0
+    assert "next: maskrcnn train DATA --config b.yaml\n" in capsys.readouterr().out
 
 
 def test_boxes_only_where_asked(folder, runs):
@@ -190,4 +252,7 @@ def test_a_run_and_its_continuation(folder, capsys):
     assert "4 steps" in capsys.readouterr().out
     checkpoint = json.loads((folder / "run" / "checkpoints" / "last" / "model.json").read_text())
     assert checkpoint["classes"] == ["cup"]
-    assert "this run is finished (4 steps)" in error_of(capsys, "train", "pipeline.config", "--resume", *plain)
+    again = ("train", "pipeline.config", "--resume", *plain)
+    assert "this run is finished (4 steps)" in error_of(capsys, *again, "--train.steps", "4")
+    assert run(*again) == 0  # num_steps of the file
+    assert "10 steps" in capsys.readouterr().out

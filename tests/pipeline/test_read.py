@@ -6,7 +6,7 @@ import pytest
 
 from maskrcnn.errors import ConfigError
 from maskrcnn.pipeline.model import mask_depth
-from maskrcnn.pipeline.read import read_pipeline
+from maskrcnn.pipeline.read import looks_like_pipeline, read_pipeline
 from maskrcnn.pipeline.write import differences
 from maskrcnn.presets import preset
 from tests.pipeline.texts import FASTER, MASK, changed, write
@@ -38,7 +38,8 @@ def test_inception_v2_of_a_user(configs, name):
     assert pipeline.fine_tune_checkpoint.endswith("/model.ckpt")
     assert pipeline.train_data.masks
     assert pipeline.train_data.mask_type == "PNG_MASKS"
-    assert pipeline.notes == []
+    (note,) = pipeline.notes
+    assert "from_detection_checkpoint: every tensor that fits is taken here, those of RPN and heads too" in note
     assert [sentence.partition(":")[0] for sentence in pipeline.ignored] == [
         *("lines 37, 67, 82", "line 150", "line 153", "line 164")
     ]
@@ -204,6 +205,33 @@ def test_a_file_with_the_model_alone(tmp_path):
     assert "there is no train_config" in pipeline.notes[0]
 
 
+def test_numbers_as_protobuf_writes_them(tmp_path):
+    text = changed("mask_type: PNG_MASKS", "mask_type: 2", changed("score_converter: SOFTMAX", "score_converter: 2"))
+    text = changed("num_steps: 10", "num_steps: 045 gradient_clipping_by_norm: -1", text)
+    pipeline = read(tmp_path, changed("{ op: FC }", "{ op: 2 }", text))
+    assert (pipeline.train_data.mask_type, pipeline.steps) == ("PNG_MASKS", 37)
+    assert pipeline.config.train.clip_norm == 0.0  # off, as in the API
+
+
+def test_two_flips_are_one_after_the_other(tmp_path):
+    flip = "data_augmentation_options { random_horizontal_flip { probability: 0.3 } }"
+    hue = "data_augmentation_options { random_adjust_hue { } }"
+    pipeline = read(tmp_path, changed("num_steps: 10", f"{flip} {flip} {hue}\n {hue}"))
+    assert pipeline.config.data.horizontal_flip == pytest.approx(0.3 * 0.7 * 2)
+    assert any("line 26: random_adjust_hue: is there more than once; here the last" in note for note in pipeline.notes)
+
+
+@pytest.mark.parametrize("name", ["a.pbtxt", "a.CONFIG", "a.txt", "a"])
+def test_a_pipeline_is_known_by_its_first_field(tmp_path, name):
+    assert looks_like_pipeline(write(tmp_path, MASK, name))
+    (tmp_path / "map.pbtxt").write_text("item { id: 1 name: 'model { }' }")
+    (tmp_path / "c.yaml").write_text("model: {}")
+    assert not looks_like_pipeline(tmp_path / "map.pbtxt")
+    assert not looks_like_pipeline(tmp_path / "c.yaml")
+    assert not looks_like_pipeline(tmp_path)
+    assert not looks_like_pipeline("https://x.org/a\0b")
+
+
 def test_paths_and_checkpoint(tmp_path):
     text = changed('"train.record"', '["a-*", "b.record"]')
     text = changed("num_steps: 10", "fine_tune_checkpoint: 'model.ckpt' from_detection_checkpoint: true", text)
@@ -211,6 +239,27 @@ def test_paths_and_checkpoint(tmp_path):
     assert pipeline.train_data.paths == ("a-*", "b.record")
     assert (pipeline.train_data.label_map, pipeline.val_data.paths) == ("label_map.pbtxt", ("val.record",))
     assert (pipeline.fine_tune_checkpoint, pipeline.checkpoint_type) == ("model.ckpt", "detection")
+
+
+def notes(tmp_path, old, new):
+    return read(tmp_path, changed(old, new)).notes
+
+
+def test_what_a_checkpoint_gives_is_noted(tmp_path):
+    checkpoint = "num_steps: 10 fine_tune_checkpoint: 'm'"
+    (note,) = notes(tmp_path, "num_steps: 10", checkpoint)
+    assert note.startswith("line 25: fine_tune_checkpoint: of a classifier the trunk is taken, but of a detector every")
+    (note,) = notes(tmp_path, "num_steps: 10", f"{checkpoint}\nfine_tune_checkpoint_type: 'detection'")
+    assert note.startswith("line 26: fine_tune_checkpoint_type: every tensor that fits is taken here")
+    whole = "from_detection_checkpoint: true load_all_detection_checkpoint_vars: true"
+    assert notes(tmp_path, "num_steps: 10", f"{checkpoint} {whole}") == []
+    assert notes(tmp_path, "num_steps: 10", "num_steps: 10 from_detection_checkpoint: true") == []
+
+
+def test_averaged_weights_are_noted(tmp_path):
+    (note,) = notes(tmp_path, "use_moving_average: false", "moving_average_decay: 0.99")
+    assert "use_moving_average (true where it is not given): the averaged weights are measured and saved" in note
+    assert "rises to 0.99 as (1 + t) / (10 + t)" in note
 
 
 # ---------------------------------------------------------------- what is ignored
@@ -250,7 +299,7 @@ MISTAKES = [
      r"'first_stage_nms_iou_threshold'\?"),
     ("top", "eval_config { }", "evaluation { }", r"unknown field 'evaluation'"),
     ("bracket", "score_converter: SOFTMAX }", "score_converter: SOFTMAX",
-     r":3: the file ends inside 'model': the bracket of .* is not closed"),
+     r":3: the file ends inside 'model': a bracket is not closed, perhaps that of 'second_stage_post_processing'"),
     ("type", "num_classes: 3", "num_classes: 'three'",
      r':5: model\.faster_rcnn\.num_classes: "three" is not a whole number'),
     ("bool", "predict_instance_masks: true", "predict_instance_masks: yes", "yes is not true or false"),
@@ -298,6 +347,21 @@ MISTAKES = [
      "manual_step_learning_rate { schedule { step: 5 } schedule { step: 5 } }", "step 5 must be greater than"),
     ("cosine", "constant_learning_rate { learning_rate: 0.001 }", "cosine_decay_learning_rate { total_steps: 9 }",
      "total_steps 9 must not be less than warmup_steps"),
+    ("octal", "num_steps: 10", "num_steps: 089", "num_steps: 089 is not a whole number"),
+    ("bits", "num_steps: 10", "num_steps: 5000000000", r":25: .*num_steps: 5000000000 does not fit into 32 bits"),
+    ("negative", "num_steps: 10", "num_steps: -5", r":25: train_config\.num_steps -5 must not be negative"),
+    ("decay", "constant_learning_rate { learning_rate: 0.001 }", "exponential_decay_learning_rate { decay_steps: 0 }",
+     r":22: .*exponential_decay_learning_rate\.decay_steps 0 must be positive"),
+    ("factor", "constant_learning_rate { learning_rate: 0.001 }",
+     "exponential_decay_learning_rate { decay_factor: 1.5 }", r":22: .*decay_factor 1\.5 must lie in \(0, 1\]"),
+    ("rate", "constant_learning_rate { learning_rate: 0.001 }",
+     "manual_step_learning_rate { initial_learning_rate: 0 }", r":22: .*initial_learning_rate 0\.0 must be positive"),
+    ("average", "use_moving_average: false", "moving_average_decay: 1.5",
+     r":23: .*optimizer\.moving_average_decay 1\.5 must lie in \[0, 1\)"),
+    ("momentum", "momentum_optimizer {", "momentum_optimizer { momentum_optimizer_value: 1.0",
+     r":22: .*momentum_optimizer_value 1\.0 must lie in \[0, 1\)"),
+    ("hue", "num_steps: 10", "data_augmentation_options { random_adjust_hue { max_delta: 0.9 } }",
+     r":25: .*random_adjust_hue\.max_delta 0\.9 must lie between 0 and 0\.5"),
 ]  # fmt: skip
 
 

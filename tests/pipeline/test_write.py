@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskrcnn.cli.pipeline import with_fields
 from maskrcnn.errors import ConfigError
 from maskrcnn.options import apply
 from maskrcnn.pipeline.read import from_message, read_pipeline
@@ -232,3 +233,12 @@ def test_a_trunk_of_ours_cannot_be_said():
         ConfigError, match=r"model\.backbone\.name: 'resnet50' is not in the API; it has inception_resnet"
     ):
         pipeline_text(config, classes=7)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_the_default_epsilon_is_written_as_a_number(tmp_path, optimizer):
+    base = read_pipeline(write(tmp_path, MASK))
+    config = with_fields(base.config, {"train.optimizer": optimizer})
+    assert config.train.optimizer_eps is None
+    again = read_pipeline(write(tmp_path, pipeline_text(config, base=base), "again.config")).config
+    assert again.train.optimizer_eps == {"adam": 1e-8, "rmsprop": 1.0}[optimizer]

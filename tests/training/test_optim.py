@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from maskrcnn.config import TrainConfig
-from maskrcnn.training.optim import lr_at, make_optimizer, scaled_rate, set_rate
+from maskrcnn.training.optim import lr_at, make_optimizer, may_go_on, scaled_rate, set_rate
 
 SGD = TrainConfig(optimizer="sgd", learning_rate=0.02, learning_rate_batch=16, batch_size=16, warmup_steps=10)
 
@@ -115,3 +116,25 @@ def test_groups():
 def test_sgd_has_momentum():
     group = make_optimizer(Net(), TrainConfig(optimizer="sgd", momentum=0.8)).param_groups[0]
     assert (group["momentum"], group["nesterov"]) == (0.8, False)
+
+
+@pytest.mark.parametrize(("optimizer", "default"), [("rmsprop", 1.0), ("adam", 1e-8), ("adamw", 1e-8)])
+def test_an_epsilon_of_0_is_one(optimizer, default):
+    for chosen, eps in [(0.0, 0.0), (None, default), (0.5, 0.5)]:
+        config = TrainConfig(optimizer=optimizer, optimizer_eps=chosen)
+        assert make_optimizer(nn.Linear(1, 1), config).param_groups[0]["eps"] == eps
+
+
+def test_which_runs_may_get_longer():
+    short, long = TrainConfig(steps=100), TrainConfig(steps=200)
+
+    def may(**changes):
+        return may_go_on(*(replace(config, **changes) for config in (short, long)))
+
+    assert may(schedule="manual", rates=((0, 0.1),))
+    assert may(schedule="cosine", decay_steps=50)
+    assert may(schedule="constant", warmup_steps=10)
+    assert not may(schedule="constant", warmup_steps=15)  # a tenth of the run is less
+    assert not may(schedule="cosine")
+    assert not may(schedule="step")
+    assert not may(schedule="manual", rates=((0, 0.1),), minutes=5.0)

@@ -76,6 +76,16 @@ def test_torchvision_detector(squares, tmp_path, monkeypatch):
     assert torch.equal(model.box_head.class_logits.weight, source.box_head.class_logits.weight)
 
 
+def test_weights_of_another_width_are_warned_of(squares, tmp_path):
+    model, _ = start(squares[0], None, tmp_path)
+    state = model.state_dict()
+    assert "warning" not in setup._transferred(model, state, model.classes)
+    wide = {name: torch.zeros((*tensor.shape, 2)) for name, tensor in state.items()}
+    said = setup._transferred(model, wide, model.classes)
+    assert "warning: only 0 of" in said
+    assert "tensors fit: these weights are probably of another trunk or width than" in said
+
+
 def test_weights_that_are_not_there(squares, tmp_path):
     with pytest.raises(WeightsError, match=r"gone.pth: unknown|gone.pth: no such file"):
         start(squares[0], tmp_path / "gone.pth", tmp_path)

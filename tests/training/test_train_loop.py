@@ -124,6 +124,34 @@ def test_resume_errors(squares, tmp_path, monkeypatch):
         train(config, resume=True, **options)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_schedule_in_steps_may_get_longer(squares, tmp_path, monkeypatch, killed):
+    rates = {"train.schedule": "manual", "train.rates": ((0, 0.01), (4, 0.001)), "train.evaluate_every": 0.0}
+    short, long = (tiny_config(**rates, **{"train.steps": steps}) for steps in (6, 9))
+    options = {"train": squares[0], "device": "cpu", "progress": False}
+    train(long, out=tmp_path / "whole", **options)
+    out = tmp_path / "longer"
+    if killed:
+        with pytest.raises(Killed):
+            train_until_killed(5, monkeypatch, short, out=out, **options)
+    else:
+        train(short, out=out, **options)
+        with pytest.raises(TrainingError, match=r"finished \(6 steps\); to train longer give more train.steps"):
+            train(short, out=out, resume=True, **options)
+        with pytest.raises(TrainingError, match="6 steps are done, and 5 are asked for; give more"):
+            train(short.replace(**{"train.steps": 5}), out=out, resume=True, **options)
+    train(long, out=out, resume=True, **options)
+    first, second = (load_file(tmp_path / name / "checkpoints/last/model.safetensors") for name in ("whole", "longer"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_schedule_fitted_to_the_run_may_not_get_longer(squares, tmp_path):
+    config, options = tiny_config(**{"train.steps": 1}), {"train": squares[0], "out": tmp_path / "run", "device": "cpu"}
+    train(config, **options)
+    with pytest.raises(TrainingError, match=r"train.steps was 1, is 2, but the learning rate is fitted to the length"):
+        train(config.replace(**{"train.steps": 2}), resume=True, **options)
+
+
 def test_bad_loss_stops_with_images_and_parts(squares, tmp_path, monkeypatch):
     out, real, calls = tmp_path / "run", loop.backward, []
 

@@ -17,20 +17,19 @@ def make_parser(arguments: Sequence[str]) -> Any:
     """The parser for these arguments. Only the command that they name gets its options, which are hundreds."""
     if arguments[:1] in (["-h"], ["--help"]):
         return _overview()
-    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    wanted, inner = [*(argument for argument in arguments if not argument.startswith("-")), "", ""][:2]
     from jsonargparse import ArgumentParser
 
-    parsers: list[ArgumentParser] = []
+    at_hand: list[ArgumentParser] = []
 
     class Parser(ArgumentParser):
         """Errors become `ConfigError`, one sentence with the nearest option."""
 
         def __init__(self, **keywords: Any) -> None:
             super().__init__(allow_abbrev=False, formatter_class=_Help, **keywords)
-            parsers.append(self)
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
+            known = {name for parser in at_hand for action in parser._actions for name in action.option_strings}
             raise ConfigError(_sentence(message, known)) from ex
 
     top = Parser(**TOP)
@@ -39,6 +38,8 @@ def make_parser(arguments: Sequence[str]) -> Any:
 
     def command(name: str, help: str, group: Any = commands, usage: str | None = None) -> Any:
         parser = Parser(description=f"{help[0].upper()}{help[1:]}.", usage=usage)
+        if name == (wanted if group is commands else inner):
+            at_hand.append(parser)
         group.add_subcommand(name, parser, help=help)
         return _Unasked() if group is commands and name != wanted else parser
 
@@ -109,8 +110,9 @@ def _declare(command: Any) -> None:
 
     p = command("evaluate", "measure COCO AP of a model")
     p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
-    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=DATA)
-    p.add_argument("--split", type=str, default="val", help="part of the data, where it has parts")
+    p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=f"{DATA}; or {PIPELINE}")
+    p.add_argument("--split", **optional, help="part of the data, where it has parts; without: val, or the only one")
+    p.add_argument("--label-map", **optional, metavar="FILE", help="names the classes of the records, by name and id")
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
     p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
@@ -122,6 +124,7 @@ def _declare(command: Any) -> None:
     p.add_argument("source", type=str, metavar="SOURCE", nargs="+", help="images and folders")
     p.add_argument("--out", type=str, required=True, help="folder for the results")
     p.add_argument("--save", type=str, default="overlay,json", help=f"any of {','.join(SAVES)}")
+    p.add_argument("--label-map", **optional, metavar="FILE", help="names the model's classes, by id")
     p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
     p.add_argument("--batch-size", type=int, default=1, help="images at a time")
     p.add_argument("--device", **device)

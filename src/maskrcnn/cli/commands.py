@@ -49,11 +49,13 @@ def train(given: Any) -> None:
 
 
 def evaluate(given: Any) -> None:
+    from maskrcnn.cli.measured import measured_data, open_predictor
     from maskrcnn.evaluation.evaluate import evaluate as measure
-    from maskrcnn.predict.predictor import Predictor
 
-    dataset = _part(given, given.split)
-    metrics = measure(Predictor.load(given.model, device=given.device, trust=given.trust), dataset)
+    dataset, notes = measured_data(given)
+    for note in notes:
+        _say(f"note: {note}")
+    metrics = measure(open_predictor(given), dataset)
     print(metrics)
     if given.json:
         _write_json(Path(given.json), metrics.to_dict())
@@ -68,10 +70,10 @@ def predict(given: Any) -> None:
         raise ConfigError(f"--score-threshold {given.score_threshold} must lie between 0 and 1")
     if given.batch_size < 1:
         raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
-    from maskrcnn.predict.predictor import Predictor
+    from maskrcnn.cli.measured import open_predictor
     from maskrcnn.predict.results import save_results
 
-    predictor = Predictor.load(given.model, device=given.device, trust=given.trust)
+    predictor = open_predictor(given)
     stream = predictor.stream(given.source, batch_size=given.batch_size, score_threshold=given.score_threshold)
     print(save_results(stream, Path(given.out), kinds))
 

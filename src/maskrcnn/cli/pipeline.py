@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn import options
 from maskrcnn.cli.commands import _checked, _config_of, _fields, _say, _weights
-from maskrcnn.config import Config
+from maskrcnn.config import Config, TrainConfig
 from maskrcnn.errors import ConfigError
+from maskrcnn.pipeline.labels import PLACEHOLDER, is_there, places
 from maskrcnn.pipeline.read import Pipeline, from_message, looks_like_pipeline, read_pipeline
 from maskrcnn.pipeline.schedule import PLAIN
 
@@ -80,10 +83,27 @@ def _text(config: Config, source: Path, base: Pipeline | None) -> str:
 
 
 def _next(target: Path, base: Pipeline | None) -> str:
+    """The command to train with, and what becomes of what YAML cannot hold. Placeholders are left out of it."""
     if target.suffix == ".config":
-        return f"maskrcnn train {target}"
-    records = " ".join(base.train_data.paths) if base and base.train_data else "DATA"
-    return f"maskrcnn train {records} --config {target}"
+        return f"maskrcnn train {shlex.quote(str(target))}"
+    if base is None:
+        return f"maskrcnn train DATA --config {shlex.quote(str(target))}"
+    records, val = ([_found(base, path) for path in reader.paths if not PLACEHOLDER.search(path)] if reader else []
+                    for reader in (base.train_data, base.val_data))  # fmt: skip
+    words = ["maskrcnn", "train", *(records or ["DATA"]), *(["--val", val[0]] if val else [])]
+    if base.fine_tune_checkpoint and not PLACEHOLDER.search(base.fine_tune_checkpoint):
+        words += ["--weights", _found(base, base.fine_tune_checkpoint)]
+    lines = [shlex.join([*words, "--config", str(target)])]
+    if base.train_data and base.train_data.label_map:
+        lines.append("note: the class names then come from the records, not from the label map")
+    if len(val) > 1:
+        lines.append(f"note: --val takes one path, eval_input_reader has {len(val)}: {', '.join(val)}")
+    return "\n".join(lines)
+
+
+def _found(pipeline: Pipeline, given: str) -> str:
+    """A path of the file as it is seen from here; as it stands where nothing is there."""
+    return str(next((place for place in places(given, pipeline.path) if is_there(place)), given))
 
 
 def _with_masks(source: Path, given: Any, paths: dict[str, Any]) -> Pipeline:
@@ -110,18 +130,25 @@ def _ours(source: Path, fixed: dict[str, Any]) -> Config:
 def with_fields(config: Config, fixed: dict[str, Any]) -> Config:
     """The config with the user's fields. Rates count for the batch as it is, as in the API, whatever its size.
 
-    A new learning rate scales a manual schedule as a whole; a new schedule forgets the numbers of the old one.
+    A new learning rate scales a manual schedule as a whole; a new schedule or optimiser forgets the numbers of the old
+    one; epochs take the place of steps.
     """
     follow: dict[str, Any] = {}
     train = config.train
+    if "train.epochs" in fixed:
+        follow["train.steps"] = None
     if "train.batch_size" in fixed:
         follow["train.learning_rate_batch"] = fixed["train.batch_size"]
+    if fixed.get("train.optimizer", train.optimizer) != train.optimizer:
+        follow |= {f"train.{name}": getattr(TrainConfig, name) for name in ("optimizer_eps", "momentum", "rms_decay")}
+    if "model.mask" in fixed and fixed["model.mask"] is None:
+        follow["train.monitor"] = "auto"  # there is nothing but boxes to watch
     if fixed.get("train.schedule", train.schedule) != train.schedule:
         follow |= PLAIN
         if fixed["train.schedule"] == "cosine":
-            follow["train.decay_steps"] = fixed.get("train.steps", train.steps)
+            follow["train.decay_steps"] = {"train.steps": train.steps, **follow, **fixed}["train.steps"]
     elif train.schedule == "manual" and isinstance(rate := fixed.get("train.learning_rate"), float | int):
-        follow["train.rates"] = [[step, old * rate / train.learning_rate] for step, old in train.rates]
+        follow["train.rates"] = [[step, float(f"{old * rate / train.learning_rate:.12g}")] for step, old in train.rates]
     return options.apply(config, {**follow, **fixed})
 
 
@@ -162,11 +189,35 @@ def planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None, Any
     train, val, notes = open_pipeline_data(pipeline, train=records, val=validation, masks=masks)
     reasons = [f"the config of {pipeline.path}", *notes]
     if given.resume and (earlier := _config_of(Path(given.out))):
-        config, reasons = options.apply(earlier, fixed), [f"the config of {given.out}", *notes]
+        config, edits = _resumed(earlier, config, fixed, pipeline)
+        reasons = [f"the config of {given.out}", *edits, *notes]
+    same = val is train
     if given.boxes == "masks":
         from maskrcnn.data.regenerate import boxes_from_masks
 
         train, val = boxes_from_masks(train), val and boxes_from_masks(val)
     train = _checked(train, given)
-    val = _checked(val, given) if val is not None else None
+    if same:
+        _say("the validation is on the same records")
+    val = train if same else val and _checked(val, given)
     return config, reasons, train, val, weights
+
+
+def _resumed(earlier: Config, now: Config, fixed: dict[str, Any], pipeline: Pipeline) -> tuple[Config, list[str]]:
+    """The config of the run, with more steps where the file has more by now; and what else differs from the file."""
+    from maskrcnn.pipeline.write import differences
+    from maskrcnn.training.optim import may_go_on
+
+    config, reasons = with_fields(earlier, fixed), []
+    old, new = config.train.steps, now.train.steps
+    if not {"train.steps", "train.epochs"} & fixed.keys() and old and new and new > old:
+        longer = config.replace(**{"train.steps": new})
+        if may_go_on(config.train, longer.train):
+            config = longer
+            reasons.append(
+                f"train.steps {new}, as {pipeline.path} says now; {old} before (--train.steps {old} keeps it)"
+            )
+    for name in differences(config, now):
+        here, there = (reduce(getattr, name.split("."), c) for c in (config, now))
+        reasons.append(f"{name} stays {here!r} in this run, although {pipeline.path} says {there!r}")
+    return config, reasons

@@ -11,15 +11,17 @@ from typing import Any
 
 from maskrcnn.config import DataConfig
 from maskrcnn.pipeline.messages import MAPPED
-from maskrcnn.pipeline.schema import View
+from maskrcnn.pipeline.schema import NOT_NEGATIVE, Range, View
 from maskrcnn.pipeline.values import number, value
 from maskrcnn.text_proto import Entry, Message
 
+FLIPS = ("random_horizontal_flip", "random_vertical_flip")
 NONE = {
     f"data.{name}": 0.0
     for name in ("horizontal_flip", "vertical_flip", "brightness", "contrast", "saturation", "hue", "crop", "jpeg")
 }
 """Without options nothing is augmented."""
+HALF = Range(lambda value: 0 <= value <= 0.5, "lie between 0 and 0.5")
 FACTOR = "the factor is drawn from 1 +- {value:g}"
 DISTORTED = {"data.brightness": 32.0 / 255.0, "data.saturation": 0.5, "data.hue": 0.2, "data.contrast": 0.5}
 """What random_distort_color draws from, in both of its orders."""
@@ -28,13 +30,25 @@ DISTORTED = {"data.brightness": 32.0 / 255.0, "data.saturation": 0.5, "data.hue"
 def read_augmentation(train: View, notes: list[str]) -> dict[str, Any]:
     """Dotted fields of the data. Raises `ConfigError` for a chance that is none."""
     changes: dict[str, Any] = dict(NONE)
+    seen: set[str] = set()
     for option in train.parts("data_augmentation_options"):
         for name in option.given():
             if name in MAPPED:
-                changes |= _READ[name](option.part(name))
+                found = _READ[name](option.part(name))
+                if name in seen and name in FLIPS:
+                    found = {field: _one_of(chance, changes[field]) for field, chance in found.items()}
+                elif name in seen:
+                    notes.append(f"line {option.line(name)}: {name}: is there more than once; here the last one counts")
+                changes |= found
+                seen.add(name)
                 if name in _SAID:
                     notes.append(f"line {option.line(name)}: {name}: {_SAID[name](changes)}")
     return changes
+
+
+def _one_of(chance: float, other: float) -> float:
+    """Two flips after each other: they are none where both happen."""
+    return round(chance + other - 2 * chance * other, 12)
 
 
 def _chance(field: str) -> Callable[[View], dict[str, Any]]:
@@ -70,10 +84,10 @@ def _unless(field: str) -> Callable[[View], dict[str, Any]]:
 _READ: dict[str, Callable[[View], dict[str, Any]]] = {
     "random_horizontal_flip": _chance("data.horizontal_flip"),
     "random_vertical_flip": _chance("data.vertical_flip"),
-    "random_adjust_brightness": lambda view: {"data.brightness": view.get("max_delta")},
+    "random_adjust_brightness": lambda view: {"data.brightness": view.within("max_delta", NOT_NEGATIVE)},
     "random_adjust_contrast": _spread("data.contrast"),
     "random_adjust_saturation": _spread("data.saturation"),
-    "random_adjust_hue": lambda view: {"data.hue": view.get("max_delta")},
+    "random_adjust_hue": lambda view: {"data.hue": view.within("max_delta", HALF)},
     "random_distort_color": lambda view: DISTORTED,
     "random_crop_image": _unless("data.crop"),
     "random_jpeg_quality": _unless("data.jpeg"),

@@ -5,7 +5,6 @@ Every check happens before the first record is read, so that a wrong path ends i
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.pipeline.labels import label_map_of, places, with_label_map
+from maskrcnn.pipeline.labels import PLACEHOLDER, is_there, label_map_of, places, with_label_map
 from maskrcnn.pipeline.read import Pipeline, Reader
 
 if TYPE_CHECKING:
     from maskrcnn.data.formats.label_map import Item
     from maskrcnn.dataset import Dataset
 
-PLACEHOLDER = re.compile(r"TO_BE_CONFIGURED|PATH_TO|\bYOUR_|path/to/|<[^<>]+>|\$\{?[A-Z_]+\}?")
 INPUT = "tf_record_input_reader.input_path"
 
 
@@ -84,7 +82,7 @@ def fine_tune_checkpoint(pipeline: Pipeline) -> Path | None:
         return None
     line = f"{pipeline.path}:{_line(pipeline, 'fine_tune_checkpoint')}: train_config.fine_tune_checkpoint"
     for path in places(given, pipeline.path):
-        if path.exists() or path.with_name(path.name + ".index").exists():
+        if is_there(path):
             return path
     raise ConfigError(f"{line}: no checkpoint {given!r}; mend the path, or give --weights PATH (none: random weights)")
 
@@ -149,20 +147,14 @@ def _files(pipeline: Pipeline, reader: Reader, given: Sequence[str]) -> list[Pat
         raise ConfigError(f"{where} is empty; name the TFRecords")
     found = []
     for text in reader.paths:
-        places = [place for place in places(text, pipeline.path) if _matches(place)]
-        if not places:
+        there = [place for place in places(text, pipeline.path) if is_there(place)]
+        if not there:
             raise ConfigError(
                 f"{where}: no file {text!r}; mend the path, or use `maskrcnn convert config` with --train-records and "
                 "--val-records"
             )
-        found.append(places[0])
+        found.append(there[0])
     return found
-
-
-def _matches(path: Path) -> bool:
-    if any(sign in path.name for sign in "*?["):
-        return any(path.parent.glob(path.name))
-    return path.exists()
 
 
 class _Part(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from maskrcnn.data.formats.label_map import Item
     from maskrcnn.dataset import Dataset
 
+PLACEHOLDER = re.compile(r"TO_BE_CONFIGURED|PATH_TO|\bYOUR_|path/to/|<[^<>]+>|\$\{?[A-Z_]+\}?")
+"""What stands in published files for the paths of the user."""
 CONTRADICTED = "class/text is not what the label map says"
 """What the reader of records warns of, which the notes of `with_label_map` say better."""
 
@@ -24,6 +27,13 @@ def places(given: str, config: Path) -> list[Path]:
     """A path as it stands, and beside the pipeline.config."""
     path = Path(given).expanduser()
     return [path] if path.is_absolute() else [path, config.parent / path]
+
+
+def is_there(path: Path) -> bool:
+    """Whether it is a file or folder, a pattern of some, or the name that the files of a checkpoint begin with."""
+    if any(sign in path.name for sign in "*?["):
+        return any(path.parent.glob(path.name))
+    return path.exists() or path.parent.joinpath(f"{path.name}.index").exists()
 
 
 def label_map_of(pipeline: Pipeline, reader: Reader, notes: list[str]) -> list[Item]:

@@ -107,15 +107,16 @@ def _schema() -> Schema:
     messages["Augmentation"] = {name: part(f"Augmentation.{name}") for name in MAPPED} | {
         name: part("any", f"{STEP}; {NEAREST[name]}" if name in NEAREST else STEP) for name in ALONE
     }
-    enums = {
+    words = {
         "ResizeType": ("BILINEAR", "NEAREST_NEIGHBOR", "BICUBIC", "AREA"),
-        "Op": ("CONV", "FC"),
         "Activation": ("NONE", "RELU", "RELU_6", "SWISH"),
         "ScoreConverter": ("IDENTITY", "SIGMOID", "SOFTMAX"),
         "CheckpointVersion": ("UNKNOWN", "V1", "V2"),
         "InstanceMaskType": ("DEFAULT", "NUMERICAL_MASKS", "PNG_MASKS"),
         "InputType": ("INPUT_DEFAULT", "TF_EXAMPLE", "TF_SEQUENCE_EXAMPLE"),
     }
+    enums = {name: {word: number for number, word in enumerate(known)} for name, known in words.items()}
+    enums["Op"] = {"CONV": 1, "FC": 2}
     choices = "DetectionModel ImageResizer AnchorGenerator Regularizer BoxPredictor LearningRate ClassificationLoss"
     return Schema(messages, enums, frozenset(["Augmentation", "Optimizer", *choices.split()]))
 

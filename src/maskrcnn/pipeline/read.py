@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from maskrcnn.pipeline.edit import with_classes
 from maskrcnn.pipeline.messages import SCHEMA
 from maskrcnn.pipeline.model import SIMPLE, at, has_masks, number_of_classes, read_model, read_resizer
 from maskrcnn.pipeline.schedule import read_optimizer
-from maskrcnn.pipeline.schema import View, check, check_supported, ignored, load
+from maskrcnn.pipeline.schema import NOT_NEGATIVE, View, check, check_supported, ignored, load
 from maskrcnn.presets import preset
 from maskrcnn.text_proto import Message
 
@@ -30,6 +31,10 @@ METRICS = (
     *("oid_challenge_detection_metrics", "oid_challenge_segmentation_metrics"),
     *("pascal_voc_metrics", "weighted_pascal_voc_metrics", "open_images_metrics"),  # of its first releases
     *("open_images_V2_detection_metrics", "open_images_detection_metrics", "precision_at_recall_detection_metrics"),
+)
+OTHERS = (".yaml", ".yml", ".json")
+BEGINS = re.compile(
+    r"(\s|#[^\n]*\n)*(model|train_config|train_input_reader|eval_config|eval_input_reader|graph_rewriter)\s*:?\s*[{<]"
 )
 CHECKPOINT_TYPES = ("", "detection", "classification", "full", "fine_tune")
 
@@ -88,9 +93,16 @@ class Pipeline:
 
 
 def looks_like_pipeline(path: str | Path) -> bool:
-    """Whether a path is a file named `.config`; never raises."""
+    """Whether a path is named `.config` or is a text that begins as a pipeline.config does; never raises."""
     path = Path(path)
-    return path.suffix == ".config" and not path.is_dir()
+    try:
+        if path.suffix == ".config" or path.suffix in OTHERS or not path.is_file():
+            return path.suffix == ".config" and not path.is_dir()
+        with path.open("rb") as stream:
+            head = stream.read(1 << 14)
+    except (OSError, ValueError):
+        return False
+    return bool(BEGINS.match(head.decode("utf-8-sig", "replace")))
 
 
 def load_pipeline(path: str | Path) -> Message:
@@ -162,6 +174,7 @@ def _simple(top: View, *, masks: bool) -> dict[str, Any]:
         if masks or not ours.startswith("model.mask."):
             view, leaf = at(top, theirs)
             changes[ours] = view.get(leaf)
+    changes["train.clip_norm"] = max(0.0, changes["train.clip_norm"])  # there too, clipping is on above 0 alone
     return changes
 
 
@@ -180,9 +193,10 @@ def _config(changes: dict[str, Any], top: View) -> Config:
 def _train(train: View, notes: list[str]) -> dict[str, Any]:
     if train.get("batch_size") < 1:
         raise train.error("batch_size", f"{train.get('batch_size')} must be at least 1")
-    steps = train.get("num_steps")
+    steps = train.within("num_steps", NOT_NEGATIVE)
     if not steps:
         notes.append("num_steps 0 trains for ever there; here train.epochs ends it (--train.steps N sets the length)")
+    notes += _checkpoint_notes(train)
     changes = {"train.steps": steps or None, "train.precision": "bf16" if train.get("use_bfloat16") else "float32"}
     return changes | read_optimizer(train, notes)
 
@@ -231,6 +245,21 @@ def _checkpoint_type(train: View) -> str:
     if kind or not train.has("from_detection_checkpoint"):
         return str(kind)
     return "detection" if train.get("from_detection_checkpoint") else "classification"
+
+
+def _checkpoint_notes(train: View) -> Iterator[str]:
+    """Whatever the type says, what fits is taken; and the file itself says whether it is a detector."""
+    kind = _checkpoint_type(train)
+    if not train.get("fine_tune_checkpoint") or train.get("load_all_detection_checkpoint_vars") or kind == "full":
+        return
+    names = ("fine_tune_checkpoint_type", "from_detection_checkpoint", "fine_tune_checkpoint")
+    name = next(name for name in names if train.has(name))
+    sentence = {
+        "detection": "every tensor that fits is taken here, those of RPN and heads too; there only those of the "
+        "feature extractors are, without load_all_detection_checkpoint_vars",
+        "fine_tune": "every tensor that fits is taken here, those of the heads too",
+    }.get(kind, "of a classifier the trunk is taken, but of a detector every tensor that fits; there the trunk alone")
+    yield f"line {train.line(name)}: {name}: {sentence}"
 
 
 def _reader(view: View, name: str) -> Reader:

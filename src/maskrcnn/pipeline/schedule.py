@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from maskrcnn.config import TrainConfig
-from maskrcnn.pipeline.schema import View
+from maskrcnn.pipeline.schema import BELOW_1, NOT_NEGATIVE, POSITIVE, Range, View
 from maskrcnn.pipeline.values import number, value
 from maskrcnn.text_proto import Entry, Message
 
 OPTIMIZERS = {"momentum_optimizer": "sgd", "adam_optimizer": "adam", "rms_prop_optimizer": "rmsprop"}
 """The optimiser's name there and here."""
+FACTOR = Range(lambda value: 0 < value <= 1, "lie in (0, 1]")
 PLAIN: dict[str, Any] = {
     "train.rates": (),
     "train.decay_steps": None,
@@ -34,6 +35,13 @@ def read_optimizer(train: View, notes: list[str]) -> dict[str, Any]:
         return {}
     optimizer = view.part(name)
     average = view.get("use_moving_average")
+    if average:
+        view.within("moving_average_decay", BELOW_1)
+    for field, wanted in (("momentum_optimizer_value", BELOW_1), ("decay", BELOW_1), ("epsilon", NOT_NEGATIVE)):
+        if field in optimizer.fields:
+            optimizer.within(field, wanted)
+    if average:
+        notes.append(_averages(view))
     changes: dict[str, Any] = {
         "train.optimizer": OPTIMIZERS[name],
         "train.ema_decay": view.get("moving_average_decay") if average else 0.0,
@@ -47,9 +55,18 @@ def read_optimizer(train: View, notes: list[str]) -> dict[str, Any]:
     return changes | PLAIN | _rates(optimizer.part("learning_rate"), notes)
 
 
+def _averages(view: View) -> str:
+    given = "" if view.has("use_moving_average") else " (true where it is not given)"
+    return (
+        f"line {view.line('use_moving_average')}: use_moving_average{given}: the averaged weights are measured and "
+        f"saved here, their decay rises to {view.get('moving_average_decay'):g} as (1 + t) / (10 + t); there it is "
+        "fixed, and the plain weights are measured unless eval_config.use_moving_averages"
+    )
+
+
 def _rates(view: View, notes: list[str]) -> dict[str, Any]:
     if view.has("constant_learning_rate"):
-        rate = view.part("constant_learning_rate").get("learning_rate")
+        rate = view.part("constant_learning_rate").within("learning_rate", POSITIVE)
         return {"train.schedule": "constant", "train.learning_rate": rate}
     if view.has("manual_step_learning_rate"):
         return _manual(view.part("manual_step_learning_rate"))
@@ -63,11 +80,13 @@ def _rates(view: View, notes: list[str]) -> dict[str, Any]:
 
 
 def _manual(view: View) -> dict[str, Any]:
-    rates, before = {0: view.get("initial_learning_rate")}, -1
-    for entry in view.parts("schedule"):  # the first may be at step 0 (published configs): it replaces the initial rate
+    given = view.parts("schedule")
+    starts_lower = view.get("warmup") and given
+    rates, before = {0: view.within("initial_learning_rate", NOT_NEGATIVE if starts_lower else POSITIVE)}, -1
+    for entry in given:  # the first may be at step 0 (published configs): it replaces the initial rate
         if (step := entry.get("step")) <= before:
             raise entry.error("step", f"{step} must be greater than the one before, {before}")
-        rates[step], before = entry.get("learning_rate"), step
+        rates[step], before = entry.within("learning_rate", NOT_NEGATIVE), step
     changes = {"train.schedule": "manual", "train.learning_rate": rates[0]}
     if view.get("warmup") and len(rates) > 1:
         first, full = list(rates.items())[1]
@@ -79,21 +98,20 @@ def _manual(view: View) -> dict[str, Any]:
 
 
 def _exponential(view: View, notes: list[str]) -> dict[str, Any]:
-    initial, burnin, steps = (
-        view.get(field) for field in ("initial_learning_rate", "burnin_learning_rate", "burnin_steps")
-    )
+    initial = view.within("initial_learning_rate", POSITIVE)
+    burnin, steps = (view.within(field, NOT_NEGATIVE) for field in ("burnin_learning_rate", "burnin_steps"))
     changes: dict[str, Any] = {
         "train.schedule": "exponential",
         "train.learning_rate": initial,
-        "train.decay_steps": view.get("decay_steps"),
-        "train.decay_factor": view.get("decay_factor"),
+        "train.decay_steps": view.within("decay_steps", POSITIVE),
+        "train.decay_factor": view.within("decay_factor", FACTOR),
         "train.decay_staircase": view.get("staircase"),
-        "train.end_rate": view.get("min_learning_rate"),
+        "train.end_rate": view.within("min_learning_rate", NOT_NEGATIVE),
     }
     if steps and burnin in (0, initial):
         changes["train.hold_steps"] = steps
     elif steps:
-        changes |= {"train.warmup_steps": steps, "train.warmup_factor": burnin / initial if initial else 0.0}
+        changes |= {"train.warmup_steps": steps, "train.warmup_factor": burnin / initial}
         notes.append(
             f"line {view.line('burnin_steps')}: the rate rises in {steps} steps from burnin_learning_rate, {burnin:g}, "
             f"to {initial:g} instead of jumping at the end"
@@ -102,8 +120,9 @@ def _exponential(view: View, notes: list[str]) -> dict[str, Any]:
 
 
 def _cosine(view: View) -> dict[str, Any]:
-    base, warmup, steps = (view.get(field) for field in ("learning_rate_base", "warmup_learning_rate", "warmup_steps"))
-    total, hold = view.get("total_steps"), view.get("hold_base_rate_steps")
+    base, total = (view.within(field, POSITIVE) for field in ("learning_rate_base", "total_steps"))
+    fields = ("warmup_learning_rate", "warmup_steps", "hold_base_rate_steps")
+    warmup, steps, hold = (view.within(field, NOT_NEGATIVE) for field in fields)
     if total < steps + hold:
         raise view.error(
             "total_steps", f"{total} must not be less than warmup_steps + hold_base_rate_steps, {steps + hold}"
@@ -116,7 +135,7 @@ def _cosine(view: View) -> dict[str, Any]:
         "train.decay_steps": total,
         "train.hold_steps": hold,
         "train.warmup_steps": steps,
-    } | ({"train.warmup_factor": warmup / base} if steps and base else {})
+    } | ({"train.warmup_factor": warmup / base} if steps else {})
 
 
 # ---------------------------------------------------------------- writing

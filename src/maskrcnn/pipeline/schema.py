@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,12 +70,24 @@ def other(reason: str) -> Field:
     return Field("any", refused=reason)
 
 
+class Range(NamedTuple):
+    """What a number must be: the test, and in words what it must do."""
+
+    holds: Callable[[float], bool]
+    wanted: str
+
+
+POSITIVE = Range(lambda value: value > 0, "be positive")
+NOT_NEGATIVE = Range(lambda value: value >= 0, "not be negative")
+BELOW_1 = Range(lambda value: 0 <= value < 1, "lie in [0, 1)")
+
+
 @dataclass(frozen=True)
 class Schema:
-    """Messages and enums by name, and the messages of whose parts only one may be given."""
+    """Messages, enums with the number of each word, and the messages of whose parts only one may be given."""
 
     messages: Tree
-    enums: Mapping[str, tuple[str, ...]]
+    enums: Mapping[str, Mapping[str, int]]
     choices: frozenset[str]
 
 
@@ -126,6 +138,12 @@ class View:
         if known.repeated:
             return values
         return values[0] if values else known.default
+
+    def within(self, field: str, wanted: Range) -> Any:
+        """The number, which must lie in this range. Raises `ConfigError`."""
+        if not wanted.holds(value := self.get(field)):
+            raise self.error(field, f"{value} must {wanted.wanted}")
+        return value
 
     def part(self, field: str) -> View:
         """A message inside; an absent one reads as its defaults."""
@@ -197,18 +215,36 @@ def convert(view: View, field: str, value: Scalar) -> Any:
         return word
     if kind == "bool" and not value.quoted and word in _BOOLS:
         return _BOOLS[word]
-    if kind == "int" and not value.quoted and re.fullmatch(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)", word):
-        return int(word, 16 if "x" in word.lower() else 10)
+    number = None if value.quoted else whole_number(word)
+    if kind == "int" and number is not None:
+        if not -(1 << 31) <= number < 1 << 32:  # some fields are unsigned
+            raise ConfigError(f"{view.path}:{value.line}: {view.full(field)}: {word[:40]} does not fit into 32 bits")
+        return number
     if kind == "float" and not value.quoted and _number(word) is not None:
         return _number(word)
-    if kind in view.schema.enums and not value.quoted and word in view.schema.enums[kind]:
-        return word
+    words = view.schema.enums.get(kind, {})
+    if not value.quoted and (named := word if word in words else _numbered(words, number)):
+        return named
     shown = f'"{word}"' if value.quoted else word
-    close = nearest(word, view.schema.enums.get(kind, ()))
+    close = nearest(word, words)
     quote = "; put it into quotes" if kind == "text" else ""
     raise ConfigError(
         f"{view.path}:{value.line}: {view.full(field)}: {shown} is not {_described(view.schema, kind)}{close}{quote}"
     )
+
+
+def _numbered(words: Mapping[str, int], number: int | None) -> str:
+    """The enum's word with this number; "" without."""
+    return next((word for word, its in words.items() if its == number), "")
+
+
+def whole_number(word: str) -> int | None:
+    """An integer, decimal, 0x1f or octal (045); None for another word."""
+    if not re.fullmatch(r"[+-]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,21}|[1-9]\d{0,20})", word):
+        return None
+    digits = word.lstrip("+-")
+    base = 16 if "x" in word.lower() else 8 if digits.startswith("0") else 10
+    return int(word, base)
 
 
 _BOOLS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}

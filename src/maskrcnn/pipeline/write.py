@@ -90,6 +90,7 @@ def pipeline_text(
         ConfigError: a field with a value that the API cannot express.
     """
     _check_expressible(config)
+    config = _explicit(config)
     message = copy.deepcopy(base.message) if base else parse(FORM)
     path = base.path if base else Path("pipeline.config")
     if classes is not None:
@@ -129,6 +130,14 @@ def _check_expressible(config: Config) -> None:
     if config.model.rpn.post_nms_train != config.model.rpn.post_nms_test:
         message = f"{config.model.rpn.post_nms_train} must be model.rpn.post_nms_test: the API has one number"
         raise ConfigError(message, field="model.rpn.post_nms_train")
+
+
+def _explicit(config: Config) -> Config:
+    """The default of the optimiser's epsilon as the number that it is; none where the optimiser has none."""
+    defaults = {"adam": 1e-8, "rmsprop": 1.0}
+    given = config.train.optimizer_eps
+    eps = defaults.get(config.train.optimizer)
+    return config.replace(**{"train.optimizer_eps": given if eps and given is not None else eps})
 
 
 def differences(one: Config, other: Config) -> list[str]:

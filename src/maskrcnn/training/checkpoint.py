@@ -22,6 +22,7 @@ from maskrcnn.config import Config
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import TrainingError, WeightsError
 from maskrcnn.training.ema import EMA
+from maskrcnn.training.optim import may_go_on
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors
 from maskrcnn.weights.native import (
     HEADER,
@@ -46,6 +47,9 @@ FREE_FIELDS = {
     "train.trackers",
     "data.workers",
 }
+
+LENGTH_FIELDS = {"train.steps", "train.epochs"}
+"""May change where the learning rate of a step does not depend on the length of the run."""
 
 
 @dataclass
@@ -114,7 +118,8 @@ def check_resume(out: Path, config: Config, dataset: Dataset) -> State:
     """The state to go on from, if this run may go on.
 
     Raises:
-        TrainingError: nothing there, finished, or another config, data set or classes than before.
+        TrainingError: nothing there, finished, or another config, data set or classes than before. A run may get
+            another length where its schedule counts in steps, a finished one too.
         WeightsError: a damaged checkpoint.
     """
     folder = current_folder(out / "checkpoints" / "last")
@@ -132,9 +137,9 @@ def check_resume(out: Path, config: Config, dataset: Dataset) -> State:
             f"{', '.join(dataset.classes)}; to fine-tune on other classes start a new --out with --weights {folder}"
         )
     changes = _changes(saved, config.to_dict())
-    if changes:
+    if changes.keys() - LENGTH_FIELDS:
         raise TrainingError(
-            f"{out}: cannot resume with another config: {'; '.join(changes)}; "
+            f"{out}: cannot resume with another config: {'; '.join(changes.values())}; "
             f"take the old values, or start a new --out with --weights {folder}"
         )
     if state.data != fingerprint(dataset):
@@ -142,11 +147,17 @@ def check_resume(out: Path, config: Config, dataset: Dataset) -> State:
             f"{out}: the training data {dataset.name} changed since the run began; restore it, or start a new --out "
             f"with --weights {folder}"
         )
-    if state.finished:
+    more = bool(changes or state.finished) and may_go_on(Config.from_dict(saved).train, config.train)
+    if changes and not more:
         raise TrainingError(
-            f"{out}: this run is finished ({state.step} steps); "
-            f"to train longer start a new --out with --weights {folder}"
+            f"{out}: cannot go on with another length: {'; '.join(changes.values())}, but the learning rate is fitted "
+            f"to the length of the run (train.schedule {config.train.schedule}); start a new --out with --weights "
+            f"{folder}"
         )
+    if state.finished and not changes:
+        how = "give more train.steps" if more else f"start a new --out with --weights {folder}"
+        raise TrainingError(f"{out}: this run is finished ({state.step} steps); to train longer {how}")
+    state.finished = False
     return state
 
 
@@ -201,15 +212,15 @@ def _restore_optimizer(
         optimizer.state[parameter][key] = tensor  # AdamW's `step` lives on the CPU unless the update is fused
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`field: old -> new` of each config field that differs and matters."""
-    changes = []
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`field was old, is new` of each config field that differs and matters, by its name."""
+    changes: dict[str, str] = {}
     for key in dict.fromkeys([*old, *new]):
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes += _changes(before, after, f"{name}.")
+            changes |= _changes(before, after, f"{name}.")
         elif before != after and name not in FREE_FIELDS:
-            changes.append(f"{name} was {before}, is {after}")
+            changes[name] = f"{name} was {before}, is {after}"
     return changes
 
 

@@ -166,6 +166,8 @@ def _prepare(
         )
     else:
         total = options.steps or max(1, round(options.epochs * len(loader)))
+        if state.step >= total:
+            raise TrainingError(f"{out}: {state.step} steps are done, and {total} are asked for; give more train.steps")
     out.mkdir(parents=True, exist_ok=True)
     if options.trackers:
         accelerator.init_trackers("maskrcnn")

@@ -35,12 +35,13 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     devices = {p.device.type for members in groups.values() for p in members}
     fused = True if devices in ({"cuda"}, {"cpu"}) else None
     rate, eps = scaled_rate(config), config.optimizer_eps
+    eps = eps if eps is not None else 1.0 if config.optimizer == "rmsprop" else 1e-8
     if config.optimizer == "rmsprop":
-        return RMSProp(parameters, lr=rate, momentum=config.momentum, decay=config.rms_decay, eps=eps or 1.0)
+        return RMSProp(parameters, lr=rate, momentum=config.momentum, decay=config.rms_decay, eps=eps)
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, eps=eps or 1e-8, fused=fused)
+        return torch.optim.Adam(parameters, lr=rate, eps=eps, fused=fused)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, eps=eps or 1e-8, fused=fused)
+        return torch.optim.AdamW(parameters, lr=rate, eps=eps, fused=fused)
     return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, fused=fused)
 
 
@@ -82,6 +83,15 @@ def warmup_steps(config: TrainConfig, total_steps: int | None) -> int:
     if total_steps is None or in_steps:
         return config.warmup_steps
     return min(config.warmup_steps, int(WARMUP_PART * total_steps))
+
+
+def may_go_on(old: TrainConfig, new: TrainConfig) -> bool:
+    """Whether a run may get another length: whether the rates of its first steps do not depend on that."""
+    if old.minutes or new.minutes or old.schedule == "step":
+        return False
+    if old.schedule in ("cosine", "exponential"):
+        return old.decay_steps is not None
+    return old.schedule == "manual" or warmup_steps(old, old.steps) == warmup_steps(new, new.steps)
 
 
 def lr_at(step: int, config: TrainConfig, total_steps: int | None) -> float:

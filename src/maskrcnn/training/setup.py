@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import accelerate
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
+from torch import Tensor
 
 from maskrcnn.config import Config, DataConfig, ModelConfig, TrainConfig
 from maskrcnn.data.open import open_dataset
@@ -176,15 +178,28 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
         from maskrcnn.weights.torchvision import load_torchvision
 
         source = load_torchvision(path)
-        return model, f"{transfer(model, source.state_dict(), source.classes)}\n  from {path}"
+        return model, f"{_transferred(model, source.state_dict(), source.classes)}\n  from {path}"
     if not is_ours(path) and means_tensorflow(path):
         from maskrcnn.weights.tensorflow.model import training_state
 
         labels = dict(zip(dataset.category_ids, dataset.classes, strict=True))
         state, classes, told = training_state(path, config.model.backbone.name, labels=labels)
-        return model, "\n  ".join([str(transfer(model, state, classes)), f"from {path}", *([told] if told else [])])
+        return model, "\n  ".join([_transferred(model, state, classes), f"from {path}", *([told] if told else [])])
     state, _, header = read_model(find_checkpoint(path))
-    return model, f"{transfer(model, state, header['classes'])}\n  from {path}"
+    return model, f"{_transferred(model, state, header['classes'])}\n  from {path}"
+
+
+def _transferred(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str]) -> str:
+    """What `transfer` did, with a warning where most of it did not fit."""
+    done = transfer(model, state, classes)
+    fitting = len(done.copied) + len(done.remapped)
+    if fitting >= len(done.dropped):
+        return str(done)
+    backbone = model.config.backbone
+    return (
+        f"{done}\n  warning: only {fitting} of {fitting + len(done.dropped)} tensors fit: these weights are probably "
+        f"of another trunk or width than {backbone.name}, model.backbone.width {backbone.width:g}"
+    )
 
 
 def compile_network(model: MaskRCNN, data: DataConfig) -> None:

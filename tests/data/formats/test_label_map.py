@@ -39,10 +39,14 @@ def test_variants(tmp_path, text):
 
 
 def test_display_names_and_escapes(tmp_path):
-    text = (
-        "item { id: 3 name: '/m/1' display_name: \"it\\'s \\\"one\\\"\\n\\u00e9\" } item { id: -2 display_name: 'ö' }"
-    )
-    assert parsed(tmp_path, text) == [(3, "/m/1", 'it\'s "one"\né'), (-2, "ö", "ö")]
+    text = "item { id: 3 name: '/m/1' display_name: \"it\\'s \\\"one\\\"\\n\\u00e9\" } item { id: 2 display_name: 'ö' }"
+    assert parsed(tmp_path, text) == [(3, "/m/1", 'it\'s "one"\né'), (2, "ö", "ö")]
+
+
+def test_the_background_is_no_class(tmp_path):
+    text = "item { id: 0 name: 'background' } item { id: 1 name: 'cup' }"
+    assert parsed(tmp_path, text) == [(1, "cup", "cup")]
+    assert parsed(tmp_path, text.replace("background", "none_of_the_above")) == [(1, "cup", "cup")]
 
 
 def test_an_empty_file_has_no_items(tmp_path):
@@ -59,6 +63,8 @@ def test_an_empty_file_has_no_items(tmp_path):
         ("item { id: 99999999999 name: 'a' }", r"line 1 .*does not fit into 32 bits"),
         ("item { id: " + "9" * 5000 + " name: 'a' }", "line 1 "),
         ("item { id: 1 name: 'a' }\nitem { id: 1 name: 'b' }", "line 2 .*id 1 is there twice"),
+        ("item {\n id: 0 name: 'a' }", "line 2 .*id 0 of 'a': ids begin at 1, 0 is the background; count from 1"),
+        ("item { id: -3 name: 'a' }", "line 1 .*id -3 of 'a': ids begin at 1"),
         ("item {\n name: 'a }", "line 2 .*cannot be understood; is a quote missing"),
         ("node { id: 1 }", "line 1 .*'node' where `item` belongs"),
         ("item: 3", "line 1 .*'3' where '{' belongs"),

@@ -234,8 +234,20 @@ def test_classes_by_text_by_label_and_by_map(tmp_path, text, label, label_map, c
 
 def test_a_label_map_one_folder_up(tmp_path):
     (tmp_path / "graph.pbtxt").write_text("node { name: 'x' }")  # not a label map
-    (tmp_path / "map.pbtxt").write_text(MAP)
+    (tmp_path / "label_map.pbtxt").write_text(MAP)
     assert opened(tmp_path / "train" / "x.record", example(A, class_text=None)).classes == ("cup", "jug")
+
+
+def test_a_label_map_of_other_data_one_folder_up(tmp_path):
+    (tmp_path / "other.pbtxt").write_text("item { id: 1 name: 'zebra' } item { id: 7 name: 'lion' }")
+    dataset = opened(tmp_path / "train" / "x.record", example(A, class_text=None))
+    assert dataset.classes == ("1",)
+    assert warned(dataset, "other.pbtxt: to use it, put it beside them")
+    (tmp_path / "other.pbtxt").rename(tmp_path / "label_map.pbtxt")
+    dataset = opened(tmp_path / "val" / "y.record", example(A, class_text=[b"cat"]))
+    assert dataset.classes == ("cat",)
+    assert warned(dataset, "label_map.pbtxt: put that of these records beside them")
+    assert opened(tmp_path / "b" / "z.record", example(A, class_text=None)).classes == ("zebra", "lion")
 
 
 def test_two_label_maps_are_named(tmp_path):

@@ -14,6 +14,9 @@ from pathlib import Path
 from maskrcnn.errors import DataError
 from maskrcnn.text_proto import Entry, Message, ProtoError, Scalar, parse, quoted, read_text
 
+BACKGROUND = {"background", "none_of_the_above"}
+"""What a label map calls id 0 where it names it; it is no class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -35,7 +38,7 @@ def looks_like_label_map(file: Path) -> bool:
 
 
 def read_label_map(file: Path) -> list[Item]:
-    """The items in their order. Raises `DataError` with the line where the file is not a label map."""
+    """The items in their order, without the background. Raises `DataError` with the line of a mistake."""
     try:
         return _items(parse(read_text(file)))
     except OSError as error:
@@ -57,6 +60,10 @@ def _items(message: Message) -> list[Item]:
         if not isinstance(entry.value, Message):
             raise ProtoError(entry.line, f"{entry.value.text[:40]!r} where '{{' belongs")
         item, line = _item(entry.value)
+        if item.id == 0 and {item.name, item.shown} & BACKGROUND:
+            continue
+        if item.id < 1:
+            raise ProtoError(line, f"id {item.id} of {item.shown!r}: ids begin at 1, 0 is the background; count from 1")
         if item.id in found:
             raise ProtoError(line, f"id {item.id} is there twice; give each class its own")
         found[item.id] = item
@@ -122,6 +129,10 @@ class ClassNames:
     def mapped(self, label: int) -> str | None:
         """What the label map calls this number."""
         return self._shown.get(label)
+
+    def known(self) -> bool:
+        """Whether the label map names every object that was met, by the name that the object has."""
+        return all(self._id.get(name) is not None and label == self._id[name] for name, label in self.votes)
 
     def classes(self) -> tuple[list[str], list[int]]:
         """All names and their ids, by id: those of the objects, and those of the map whose name and id are free."""

@@ -45,7 +45,7 @@ def read(path: Path, label_map: Sequence[Item] | None = None) -> Dataset:
 
     Args:
         path: see above.
-        label_map: its items; None looks for a label map beside the shards.
+        label_map: its items; None looks for a label map beside the shards, or in the folder above.
 
     Raises:
         DataError: no shard, a missing one, compressed ones, a broken label map, or no image that can be used.
@@ -56,8 +56,20 @@ def read(path: Path, label_map: Sequence[Item] | None = None) -> Dataset:
     if not path.is_file() and (absent := absent_shards(files)):
         message = f"shard {absent[0].name} is missing ({len(absent)} in all); put it beside the others"
         raise DataError(message, path=absent[0].parent)
+    if label_map is not None:
+        return _dataset(path, files, label_map, Skipped())[0]
     skipped = Skipped()
-    names = ClassNames(_label_map(path, files, skipped) if label_map is None else label_map)
+    items, above = _label_map(files, skipped)
+    dataset, names = _dataset(path, files, items, skipped)
+    if above is None or names.known():
+        return dataset
+    skipped = Skipped()
+    skipped.add("label maps of other data", above, None, None, "put that of these records beside them")
+    return _dataset(path, files, [], skipped)[0]
+
+
+def _dataset(path: Path, files: list[Path], items: Sequence[Item], skipped: Skipped) -> tuple[Dataset, ClassNames]:
+    names = ClassNames(items)
     images: list[Found] = []
     ids: list[str] = []
     rows: list[Rows] = []
@@ -70,7 +82,7 @@ def read(path: Path, label_map: Sequence[Item] | None = None) -> Dataset:
             point_names = point_names or image.point_names
     classes, category_ids = names.classes()
     dataset = assemble(images, path=path, format=NAME, skipped=skipped, classes=classes, category_ids=category_ids)
-    return _with_ids(with_keypoints(dataset, rows, keypoint_schema(point_names)), ids)
+    return _with_ids(with_keypoints(dataset, rows, keypoint_schema(point_names)), ids), names
 
 
 def _with_ids(dataset: Dataset, ids: list[str]) -> Dataset:
@@ -97,17 +109,34 @@ def _splits(files: list[Path], root: Path) -> list[str]:
     return splits
 
 
-def _label_map(path: Path, files: list[Path], skipped: Skipped) -> list[Item]:
-    """The label map beside the shards, or else one folder up; [] without."""
-    for folder in dict.fromkeys([*(file.parent for file in files), *(file.resolve().parent.parent for file in files)]):
-        found = [file for file in sorted(folder.glob("*.pbtxt")) if looks_like_label_map(file)]
-        if found:
-            used = next((file for file in found if "label" in file.name.lower()), found[0])
+def _label_map(files: list[Path], skipped: Skipped) -> tuple[list[Item], Path | None]:
+    """The label map beside the shards; or else one of the folder above, if its name says so, and its path. [] without.
+
+    One above may belong to other data: only what names all classes of the records is theirs.
+    """
+    for folder in dict.fromkeys(file.parent for file in files):
+        if found := _label_maps(folder):
+            used = next((file for file in found if _is_named(file)), found[0])
             for other in found:
                 if other != used and other.read_bytes() != used.read_bytes():
                     skipped.add("other label maps", other, None, None, f"{used.name} is used; remove one of the two")
-            return read_label_map(used)
-    return []
+            return read_label_map(used), None
+    for folder in dict.fromkeys(file.resolve().parent.parent for file in files):
+        found = _label_maps(folder)
+        if used := [file for file in found if _is_named(file)]:
+            return read_label_map(used[0]), used[0]
+        for file in found:
+            skipped.add("label maps above the records", file, None, None, "to use it, put it beside them")
+    return [], None
+
+
+def _label_maps(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.glob("*.pbtxt")) if looks_like_label_map(file)]
+
+
+def _is_named(file: Path) -> bool:
+    """Whether it is called label_map.pbtxt, label.pbtxt, pet_label_map.pbtxt ..."""
+    return "label" in file.name.lower()
 
 
 # ---------------------------------------------------------------- records of a shard

@@ -1,0 +1,135 @@
+"""What `evaluate` and `predict` take: a model with names for its classes, and the data to measure it on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskrcnn.errors import ConfigError
+from maskrcnn.pipeline.read import looks_like_pipeline
+
+if TYPE_CHECKING:
+    from maskrcnn.dataset import Dataset
+    from maskrcnn.model.mask_rcnn import MaskRCNN
+    from maskrcnn.predict.exported.model import ExportedModel
+    from maskrcnn.predict.predictor import Predictor
+
+NAMELESS = "give one to name them"
+"""In the warning of weights whose classes nothing names."""
+
+
+def open_predictor(given: Any) -> Predictor:
+    """The model, its classes named by `--label-map` where that is given.
+
+    In `evaluate` the label map names the data first: a model with names, one of which the map knows, keeps them.
+
+    Raises:
+        ConfigError: a label map of another model.
+        WeightsError, DataError: weights or label map that cannot be read.
+    """
+    from maskrcnn.predict.predictor import Predictor
+
+    if not given.label_map:
+        return Predictor.load(given.model, device=given.device, trust=given.trust)
+    evaluates = "dataset" in given
+    if not evaluates and _is_tensorflow(given.model):
+        from maskrcnn.weights.tensorflow.model import load_tensorflow
+
+        return Predictor(load_tensorflow(given.model, classes=Path(given.label_map)), given.device)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        predictor = Predictor.load(given.model, device=given.device, trust=given.trust)
+    sentences = [str(warning.message) for warning in told]
+    for sentence in sentences:
+        if NAMELESS not in sentence:
+            warnings.warn(sentence, stacklevel=2)
+    named = not any(NAMELESS in sentence for sentence in sentences)
+    _name(predictor.model, given, keep=evaluates and named)
+    return predictor
+
+
+def _is_tensorflow(model: str) -> bool:
+    from maskrcnn.predict.exported.model import is_exported
+    from maskrcnn.weights.load import is_ours, means_tensorflow
+
+    return not is_exported(model) and not is_ours(model) and means_tensorflow(model)
+
+
+def _name(model: MaskRCNN | ExportedModel, given: Any, *, keep: bool) -> None:
+    """Give the classes the names of the label map, by id; those that it does not name keep theirs."""
+    from maskrcnn.pipeline.labels import read_items
+
+    items = read_items(Path(given.label_map))
+    if keep and {name for item in items for name in (item.name, item.shown)} & {*model.classes}:
+        return
+    known = sorted(model.category_ids)
+    if not {item.id for item in items} <= {*known}:
+        raise ConfigError(
+            f"{given.label_map}: has ids from {items[0].id} to {items[-1].id}, but {given.model} has {len(known)} "
+            f"classes with ids from {known[0]} to {known[-1]}; give the label map of this model"
+        )
+    shown = {item.id: item.shown for item in items}
+    model.classes = tuple(shown.get(i, name) for i, name in zip(model.category_ids, model.classes, strict=True))
+
+
+def measured_data(given: Any) -> tuple[Dataset, list[str]]:
+    """(data, notes): the split to measure on, or the `eval_input_reader` of a pipeline.config.
+
+    Raises:
+        ConfigError: a pipeline.config that cannot be read, or a split of it.
+        DataError: no such data, or no such split.
+    """
+    if looks_like_pipeline(given.dataset[0]):
+        from maskrcnn.pipeline.data import open_validation
+        from maskrcnn.pipeline.read import read_pipeline
+
+        if given.split:
+            raise ConfigError(f"--split {given.split}: the records are those of {given.dataset[0]}; leave it out")
+        dataset, notes = open_validation(read_pipeline(given.dataset[0]), given.dataset[1:], given.label_map or "")
+        return _with_boxes(dataset, given), notes
+    dataset, note = _split(_data(given), given.split)
+    notes = [note] if note else []
+    if given.label_map:
+        from maskrcnn.pipeline.labels import read_items, with_label_map
+
+        dataset = with_label_map(dataset, read_items(Path(given.label_map)), notes)
+    return dataset, notes
+
+
+def _data(given: Any) -> Dataset:
+    """Everything that is named; records are read with the label map, where one is given."""
+    from maskrcnn.data.open import open_dataset
+
+    if not given.label_map or given.format not in ("auto", "tfrecord"):
+        return open_dataset(given.dataset, given.format, boxes=given.boxes)
+    from maskrcnn.data.formats import tfrecord
+    from maskrcnn.data.merge import merge_datasets
+    from maskrcnn.pipeline.data import open_records
+    from maskrcnn.pipeline.labels import read_items
+
+    items = read_items(Path(given.label_map))
+    opened = [
+        open_records(Path(path), items) if tfrecord.sniff(Path(path)) else open_dataset(path, given.format)
+        for path in given.dataset
+    ]
+    return _with_boxes(merge_datasets(opened), given)
+
+
+def _with_boxes(dataset: Dataset, given: Any) -> Dataset:
+    from maskrcnn.data.open import open_dataset
+
+    return open_dataset(dataset, boxes=given.boxes)
+
+
+def _split(dataset: Dataset, asked: str | None) -> tuple[Dataset, str]:
+    """The split that is asked for, or else val; without a val the only one there is, with a note."""
+    if asked or "val" in dataset.splits:
+        return dataset.split(asked or "val"), ""
+    if len(dataset.splits) > 1:
+        known = ", ".join(dataset.splits)
+        raise ConfigError(f"{dataset.name}: has no split 'val' but {known}; choose one with --split")
+    if not dataset.splits:
+        return dataset, ""
+    (only,) = dataset.splits
+    return dataset.split(only), f"the data has the split {only!r} alone: measured on that"
