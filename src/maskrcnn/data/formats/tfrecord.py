@@ -123,8 +123,8 @@ def _label_map(files: list[Path], skipped: Skipped) -> tuple[list[Item], Path | 
             return read_label_map(used), None
     for folder in dict.fromkeys(file.resolve().parent.parent for file in files):
         found = _label_maps(folder)
-        if used := [file for file in found if _is_named(file)]:
-            return read_label_map(used[0]), used[0]
+        if named := [file for file in found if _is_named(file)]:
+            return read_label_map(named[0]), named[0]
         for file in found:
             skipped.add("label maps above the records", file, None, None, "to use it, put it beside them")
     return [], None
