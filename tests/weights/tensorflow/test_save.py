@@ -134,3 +134,10 @@ def test_a_schedule_that_cannot_be_said_is_replaced_and_that_is_told(tmp_path: P
 def test_epochs_cannot_be_said(tmp_path: Path):
     with pytest.warns(UserWarning, match="num_steps is 0, without an end: the run counts epochs; set it"):
         assert written_run(tmp_path, **{"train.steps": None}).train.steps is None
+
+
+def test_ids_with_gaps_are_counted_anew_and_that_is_told(tmp_path: Path):
+    source = load_tensorflow(tiny() / "ckpt", classes=NAMES)
+    source.category_ids = (1, 5, 7)
+    with pytest.warns(UserWarning, match=r"label_map\.pbtxt: the ids 1, 5, 7 became 1, 2, 3: checkpoints number"):
+        save_tensorflow(source, tmp_path / "model.ckpt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -61,11 +62,13 @@ def save_tensorflow(
     config_file, map_file = prefix.with_name(PIPELINE), prefix.with_name(LABEL_MAP)
     _check_new(prefix)
     text = _pipeline_of(model, prefix, run, pipeline)
+    if (ids := _ids(model)) != list(model.category_ids):
+        _warn(f"{map_file}: the ids {_few(model.category_ids)} became {_few(ids)}: checkpoints number rows from 1")
     variables = state_to_variables(model.state_dict(), model.config.backbone.name)
     files = write_checkpoint(prefix, variables | {"global_step": np.array(0, np.int64)})
     try:
         config_file.write_text(text, encoding="utf-8")
-        map_file.write_text(write_label_map(model.classes, _ids(model)), encoding="utf-8")
+        map_file.write_text(write_label_map(model.classes, ids), encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"{prefix}: cannot write beside the checkpoint ({error.strerror or error})") from error
     return [*files, config_file, map_file]
@@ -122,6 +125,10 @@ def _pipeline_of(model: MaskRCNN, prefix: Path, run: Config | None, pipeline: Pi
 def _ids(model: MaskRCNN) -> list[int]:
     """Ids of the label map: the place of a class in the predictors, whatever number a data set gives it."""
     return list(range(1, len(model.classes) + 1))
+
+
+def _few(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:4])) + (", ..." if len(ids) > 4 else "")
 
 
 def _warn(sentence: str) -> None:
