@@ -246,8 +246,18 @@ def test_file_round_trip_and_messages(theirs, ours, tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere\.pth: no such file"):
         load_torchvision(tmp_path / "nowhere.pth")
     path.write_text("<html>")
+    with pytest.raises(WeightsError, match="a web page, not weights"):
+        load_torchvision(path)
+    path.write_text("weights")
     with pytest.raises(WeightsError, match="not a readable PyTorch weight file"):
         load_torchvision(path)
-    torch.save({"features.0.weight": torch.zeros(3)}, path)
-    with pytest.raises(WeightsError, match=r"features\.0\.weight.*not part of torchvision's"):
+    torch.save({"features.0.0.weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"a trunk without detector \(tensor 'features\.0\.0\.weight'\)"):
+        load_torchvision(path)
+    state = theirs.state_dict()
+    torch.save({**state, "backbone.body.0.0.weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"backbone\.body\.0\.0\.weight.*MobileNet and others are not"):
+        load_torchvision(path)
+    torch.save({name: value for name, value in state.items() if "bbox_pred" not in name}, path)
+    with pytest.raises(WeightsError, match=r"not a whole Mask R-CNN of torchvision: box_head\.box_deltas"):
         load_torchvision(path)

@@ -33,9 +33,9 @@ class BackboneConfig:
     """Padding where the last stage of inception_resnet_v2 halves its map: slim valid (17 to 8 cells), Keras same (to
     9)."""
     norm: Literal["frozen_bn", "frozen_statistics", "bn", "gn"] = "frozen_bn"
-    """Of ResNets; Swin and ConvNeXt have layer norms. frozen_bn: statistics and scale fixed, as all peers fine-tune (batches of 1-2 images make poor statistics);
-    frozen_statistics: scale and shift train (TensorFlow Object Detection API); bn: trainable, for training from scratch
-    or large batches; gn: groups of 32 (Wu 2018)."""
+    """Of ResNets; Swin and ConvNeXt have layer norms. frozen_bn: statistics and scale fixed, as all peers fine-tune
+    (batches of 1-2 images make poor statistics); frozen_statistics: scale and shift train (TensorFlow Object Detection
+    API); bn: trainable, for training from scratch or large batches; gn: 32 groups (Wu 2018)."""
     norm_eps: float = 1e-5
     """Added to the variance; torchvision runs its released COCO_V1 files with 0."""
     frozen_stages: int = 2
@@ -177,6 +177,8 @@ class BoxHeadConfig:
     cascade: tuple[tuple[float, tuple[float, float, float, float]], ...] = ()
     """Further box heads, each on the boxes of the one before (Cascade R-CNN, Cai 2018): foreground IoU and box weights
     of each. Scores are averaged over all heads."""
+    cascade_average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged: probabilities (Detectron2) or, before the softmax, logits (MMDetection)."""
     dropout: float = 0.0
     """Part of the inputs of the two predictors that is set to 0 in training."""
     class_agnostic: bool = False
