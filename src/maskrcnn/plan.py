@@ -240,7 +240,10 @@ def _box_sides(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def _scales(sizes: np.ndarray, data: DataConfig) -> np.ndarray:
     """(R,) input pixels per original pixel, from (R, 2) height, width."""
     longest = data.max_size / sizes.max(axis=1)
-    return longest if data.resize == "square" else np.minimum(data.min_size / sizes.min(axis=1), longest)
+    if data.resize == "square":
+        return longest
+    wanted = data.min_size / sizes.min(axis=1)
+    return np.minimum(np.maximum(wanted, 1.0) if data.resize == "grow" else wanted, longest)
 
 
 def _up(value: float, multiple: int) -> int:

@@ -16,7 +16,7 @@ from maskrcnn.benchmark.peak import count_flop
 from maskrcnn.benchmark.report import Row
 from maskrcnn.benchmark.subject import DEFAULT_PHOTO, OBJECTS, Subject, photo, sized, targets
 from maskrcnn.benchmark.timing import Ledger, Times, measure, peak_memory, seconds_clock, watched
-from maskrcnn.data.sample import padded_size, resized_size
+from maskrcnn.data.resize import padded_size, resized_size
 from maskrcnn.structures import Batch
 from maskrcnn.training.gradients import backward
 from maskrcnn.training.optim import make_optimizer, set_rate

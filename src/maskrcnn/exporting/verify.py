@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrcnn.data.sample import pad_to, resize_image
+from maskrcnn.data.resize import pad_to, resize_image
 from maskrcnn.data.synthetic import draw_shapes
 from maskrcnn.errors import ExportError
 from maskrcnn.exporting.traced import Traced
@@ -103,8 +103,9 @@ def check_inputs(traced: Traced) -> Iterator[dict[str, Tensor]]:
             yield {"images": torch.stack(pictures)}
             continue
         content, padded = info.fit(size)
-        resized = [pad_to(resize_image(picture, content, info.data.interpolation), padded) for picture in pictures]
-        yield {"images": torch.stack(resized), "sizes": torch.tensor([content] * len(pictures))}
+        resized = [resize_image(picture, content, info.data.interpolation) for picture in pictures]
+        images = torch.stack([pad_to(image, padded, info.data.pad_place) for image in resized])
+        yield {"images": images, "sizes": torch.tensor([content] * len(pictures))}
 
 
 def _picture(size: tuple[int, int], channels: int, dtype: str, seed: int) -> Tensor:

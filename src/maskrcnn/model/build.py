@@ -63,11 +63,13 @@ def build_model(
             fpn = FPN(backbone.channels, config.fpn.channels, config.fpn.norm)
             rpn_channels = head_channels = config.fpn.channels
         else:
-            stage_two = build_stage_two(config.backbone)
-            rpn_channels, head_channels = backbone.channels[0], stage_two.channels
-            side = _side_after(stage_two, rpn_channels, crop_side(config.box.pooler))
             assert config.backbone.stride is not None
             strides = (config.backbone.stride,)
+            rpn_channels = head_channels = backbone.channels[0]
+            if config.backbone.output == "c4":
+                stage_two = build_stage_two(config.backbone)
+                head_channels = stage_two.channels
+                side = _side_after(stage_two, rpn_channels, crop_side(config.box.pooler))
         anchors = Anchors(
             config.rpn.anchors.sizes,
             config.rpn.anchors.ratios,

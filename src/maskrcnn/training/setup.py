@@ -159,6 +159,7 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
 
     Raises:
         WeightsError: nothing there, or a file of an unknown kind.
+        ConfigError: a keypoint head, but data without keypoints.
     """
     model = build_model(
         config.model,
@@ -167,6 +168,8 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
         data=config.data,
         seed=config.train.seed,
     )
+    if config.model.keypoint is not None and dataset.keypoints is None:
+        raise ConfigError("the data set has no keypoints; set it to null", field="model.keypoint")
     model.keypoints = dataset.keypoints
     if weights is None:
         return model, "weights: random"
