@@ -93,7 +93,7 @@ def assert_same_masks(ours: np.ndarray, theirs: np.ndarray, boxes: np.ndarray) -
 def test_detections_agree(theirs, ours, batch):
     images = [pictures()[i] for i in batch]
     prepared, _ = theirs.transform(images)
-    canvas = canvas_of(prepared.tensors, torch.tensor(prepared.image_sizes))
+    sizes = torch.tensor(prepared.image_sizes)
     expected = theirs(images)
     scale = torch.tensor(theirs.transform.image_std).view(3, 1, 1)
     shift = torch.tensor(theirs.transform.image_mean).view(3, 1, 1)

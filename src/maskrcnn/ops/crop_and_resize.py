@@ -35,7 +35,8 @@ def crop_and_resize(
         (R, C, resolution, resolution) in the features' dtype.
     """
     scale = (1.0 / sizes.double()).to(boxes.dtype)[image_index].flip(1).repeat(1, 2)  # times the reciprocal, as there
-    places = _sample_places(boxes * scale, image_index, *features.shape[2:], cells[image_index], resolution)
+    height, width = features.shape[2:]
+    places = _sample_places(boxes * scale, image_index, height, width, cells[image_index], resolution)
     return _pool([features], torch.zeros_like(image_index), *places, resolution)
 
 
@@ -68,13 +69,12 @@ def multilevel_crop_and_resize(
     height = of_level([f.shape[2] for f in features], levels, torch.int64)
     width = of_level([f.shape[3] for f in features], levels, torch.int64)
     cells = torch.stack([height, width], dim=1)
-    return _pool(
-        features, levels, *_sample_places(fractions, image_index, height, width, cells, resolution), resolution
-    )
+    places = _sample_places(fractions, image_index, height, width, cells, resolution)
+    return _pool(features, levels, *places, resolution)
 
 
 def fractions_of(boxes: Tensor, frame: tuple[int, int], *, inclusive: bool = False) -> Tensor:
-    """Boxes (R, 4) in pixels -> in fractions of the frame; divided, so that a box that ends where it ends, ends at 1."""
+    """Boxes (R, 4) in pixels -> in fractions of the frame: divided, so that one that ends at its border ends at 1."""
     height, width = (frame[0] - 1, frame[1] - 1) if inclusive else frame
     x0, y0, x1, y1 = boxes.unbind(-1)
     return torch.stack([x0 / width, y0 / height, x1 / width, y1 / height], dim=-1)
