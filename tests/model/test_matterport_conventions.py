@@ -8,7 +8,7 @@ import torch
 from maskrcnn.config import DataConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.model.box_head import BoxOutput
-from maskrcnn.model.content import content_mask, detection_limits, enter, leave, proposal_limits
+from maskrcnn.model.content import Canvas, content_mask, detection_limits, enter, leave, proposal_limits
 from maskrcnn.structures import Proposals
 from tests.model.test_mask_rcnn import assert_same
 from tests.model.tiny import batch, tiny_config, tiny_model, truth
@@ -67,7 +67,8 @@ def test_proposals_of_all_levels_compete():
         model = tiny_model(**{"model.rpn.pool": pool, "model.rpn.pre_nms_test": 30})
         features = model.features(images, sizes)
         logits, deltas = model.rpn(features)
-        proposals = model.propose(logits, deltas, model.anchors_of(features, (96, 96)), (96, 96), sizes, train=False)
+        anchors, canvas = model.anchors_of(features, (96, 96)), Canvas((96, 96), sizes)
+        proposals = model.propose(logits, deltas, anchors, canvas, train=False)
         found.append(int(proposals.valid.sum()))
     assert found[1] <= 30 < found[0]
 
