@@ -83,7 +83,7 @@ def test_content_never_leaves_the_input_and_fills_it_one_way(height, width, size
 @settings(deadline=None, max_examples=60)
 @given(
     *(SIDES, SIDES, st.sampled_from([(64, 96), (96, 64), (160, 160)]), st.sampled_from(ROUNDINGS)),
-    *(st.sampled_from(["antialias", "bilinear", "tensorflow", "opencv", "skimage"]),),
+    *(st.sampled_from(["antialias", "bilinear", "tensorflow", "opencv", "skimage", "pillow"]),),
     *(st.sampled_from(["rgb8", "raw"]), st.sampled_from(["corner", "centre"]), st.integers(0, 99)),
 )
 def test_pixels_are_those_of_the_resize_outside(height, width, size, how, interpolation, pixels, place, seed):

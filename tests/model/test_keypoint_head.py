@@ -8,11 +8,12 @@ import torch.nn.functional as F
 
 from maskrcnn.config import BackboneConfig, Config, KeypointHeadConfig, PoolerConfig
 from maskrcnn.errors import ConfigError
+from maskrcnn.model.build import build_model
 from maskrcnn.model.foreground import Foreground
 from maskrcnn.model.keypoint_head import KeypointHead
 from maskrcnn.structures import Detections, KeypointSchema
 from tests.model.test_mask_rcnn import assert_same
-from tests.model.tiny import batch, pointed, tiny_model, truth
+from tests.model.tiny import batch, pointed, tiny_config, tiny_model, truth
 
 SMALL = {"model.keypoint": KeypointHeadConfig(convolutions=2, channels=8)}
 
@@ -129,15 +130,17 @@ def test_learns_where_a_point_is():
     assert (found % 16 - cells % 16).abs().max() <= 1
 
 
-def test_another_number_of_points_makes_another_head():
-    model = tiny_model(**SMALL)
-    before = model.keypoint_head
-    model.keypoints = KeypointSchema(("a", "b", "c"))
-    assert model.keypoint_head is before
-    model.keypoints = KeypointSchema(("a", "b"))
+def test_the_head_is_built_for_the_points_of_the_data():
+    points = KeypointSchema(("a", "b"))
+    model = build_model(tiny_config(**SMALL).model, classes=["x"], keypoints=points)
     assert model.keypoint_head.logits.weight.shape[1] == 2
-    model.keypoints = None
-    assert model.keypoint_head is None
+    plain = build_model(tiny_config().model, classes=["x"], keypoints=points)  # keeps the names alone
+    assert plain.keypoints == points
+    assert plain.keypoint_head is None
+    own = plain.state_dict()  # the same seed makes the same other heads
+    assert all(value.equal(own[name]) for name, value in model.state_dict().items() if name in own)
+    with pytest.raises(ConfigError, match=r"model\.keypoint: finds keypoints, but none are named; take data with"):
+        build_model(tiny_config(**SMALL).model, classes=["x"])
 
 
 def test_needs_a_map_of_the_whole_image():

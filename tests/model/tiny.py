@@ -40,9 +40,9 @@ def tiny_config(**changes: object) -> Config:
 def tiny_model(**changes: object) -> MaskRCNN:
     """Random weights, louder predictors: about half of the detection slots are filled."""
     config = tiny_config(**changes)
-    model = build_model(config.model, classes=["square", "circle", "triangle"], data=config.data).eval()
-    if config.model.keypoint is not None:
-        model.keypoints = POINTS
+    points = POINTS if config.model.keypoint is not None else None
+    names = ["square", "circle", "triangle"]
+    model = build_model(config.model, classes=names, data=config.data, keypoints=points).eval()
     with torch.no_grad():
         for head in model.box_heads:
             head.class_logits.weight.mul_(30)

@@ -41,8 +41,8 @@ def test_every_name_has_its_place_and_shape(name, data_dir):
     config = torchvision_v2() if v2 else torchvision_v1(masks=not keypoints, keypoints=keypoints)
     assert config.replace(**fixed.fields) == config
     with torch.device("meta"):
-        model = build_model(config.model, classes=[str(i) for i in range(fixed.classes)])
-        model.keypoints = keypoint_schema(fixed.keypoints) if keypoints else None
+        points = keypoint_schema(fixed.keypoints) if keypoints else None
+        model = build_model(config.model, classes=[str(i) for i in range(fixed.classes)], keypoints=points)
     own = {n: v.shape for n, v in model.state_dict().items() if n not in ("mean", "std")}
     assert {n: v.shape for n, v in ours.items()} == own
 

@@ -18,9 +18,10 @@ class DataConfig:
     """Short side in pixels (all peers: 800); fixed: height."""
     max_size: int = 1333
     """Longest long side in pixels (all peers: 1333); fixed: width."""
-    interpolation: Literal["antialias", "bilinear", "tensorflow", "opencv", "skimage"] = "antialias"
-    """antialias: bilinear with a filter on shrinking, rounded to uint8 (Detectron2's Pillow); bilinear: none, kept as
-    float (torchvision); tensorflow: the same without the shift by half a pixel (TensorFlow's old bilinear); opencv:
+    interpolation: Literal["antialias", "bilinear", "tensorflow", "opencv", "skimage", "pillow"] = "antialias"
+    """antialias: bilinear with a filter on shrinking, rounded to uint8; pillow: the same by Pillow itself (Detectron2),
+    slower, another by one grey level in 0.2 % of the values when it shrinks; bilinear: no filter, kept as float
+    (torchvision); tensorflow: the same without the shift by half a pixel (TensorFlow's old bilinear); opencv:
     bilinear in its fixed-point numbers, uint8 (MMDetection); skimage: bilinear with black around the image, cut to
     uint8 (Matterport)."""
     size_rounding: Literal["nearest", "floor", "tensorflow", "even"] = "nearest"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.placement import Placement, chances_of, stream
-from maskrcnn.data.resize import keeps_uint8, resize_image
+from maskrcnn.data.resize import FILTERED, keeps_uint8, resize_image
 
 _STRIP_PIXELS = 16_000_000
 _NOISE, _CUTOUT = 101, 102  # purposes of `stream`
@@ -36,7 +36,7 @@ def place_image(
         image = _recolour(image, data, chances)
     if not placement.angle:
         image = resize_image(image, placement.size, data.interpolation)
-    elif data.interpolation == "antialias" and not enlarges:  # rotating takes two taps: shrinking needs a filter before
+    elif data.interpolation in FILTERED and not enlarges:  # rotating takes two taps: shrinking needs a filter before
         rate_y, rate_x = placement.size[0] / (y1 - y0), placement.size[1] / (x1 - x0)
         small = max(1, round((bottom - top) * rate_y)), max(1, round((right - left) * rate_x))
         image = resize_image(image, small, data.interpolation)

@@ -11,15 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from maskrcnn.config import DataConfig
 
-Interpolation = Literal["antialias", "bilinear", "tensorflow", "opencv", "skimage"]
+Interpolation = Literal["antialias", "bilinear", "tensorflow", "opencv", "skimage", "pillow"]
 """See `DataConfig.interpolation`."""
 Place = Literal["corner", "centre"]
 """See `DataConfig.pad_place`."""
 
+FILTERED = ("antialias", "pillow")
+"""Where shrinking takes all pixels into account; all others take two taps an axis."""
 _FLOATS = ("bilinear", "tensorflow")  # give float32, whatever comes in
 _OPENCV_BITS = 11  # of a weight in OpenCV's fixed-point numbers
 
@@ -68,9 +71,9 @@ def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
 def resize_image(image: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
     """Resize (C, H, W) uint8 or float32 to (C, *size).
 
-    "antialias" is filtered when it shrinks (Pillow's bilinear); all others take two taps an axis, however much it
-    shrinks. "antialias", "opencv" and "skimage" give uint8 of uint8, and floats unrounded; "bilinear" (torchvision's
-    detection models) and "tensorflow" (from other places, see `resize_as_tensorflow`) give float32.
+    "antialias" and "pillow" are filtered when they shrink; all others take two taps an axis, however much it shrinks.
+    These two, "opencv" and "skimage" give uint8 of uint8, and floats unrounded; "bilinear" (torchvision's detection
+    models) and "tensorflow" (from other places, see `resize_as_tensorflow`) give float32.
     """
     if not keeps_uint8(interpolation):
         image = image.float()
@@ -82,13 +85,30 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: Interpolat
         return resize_as_skimage(image, size)
     if interpolation == "opencv" and image.dtype == torch.uint8:
         return resize_as_opencv(image, size)
-    antialias = interpolation == "antialias"
+    if interpolation == "pillow" and image.dtype == torch.uint8:
+        return resize_as_pillow(image, size)
+    antialias = interpolation in FILTERED
     return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=antialias)[0]
 
 
 def keeps_uint8(interpolation: str) -> bool:
     """Whether a resized uint8 image is uint8 again."""
     return interpolation not in _FLOATS
+
+
+# ---------------------------------------------------------------- Pillow
+
+
+def resize_as_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pillow's bilinear resize of (C, H, W) uint8, by Pillow itself. Its weights are whole numbers of 22 bits."""
+
+    def resized(pixels: Tensor) -> Tensor:
+        small = Image.fromarray(pixels.numpy()).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(small))
+
+    if len(image) == 3:  # all at once, as photos come
+        return resized(image.permute(1, 2, 0)).permute(2, 0, 1)
+    return torch.stack([resized(plane) for plane in image])
 
 
 # ---------------------------------------------------------------- OpenCV

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.resize import keeps_uint8
+from maskrcnn.data.resize import FILTERED, keeps_uint8
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.frame import boxes_to_photo, keypoints_to_photo
@@ -57,7 +57,8 @@ def letterbox(images: Tensor, size: tuple[int, int], data: DataConfig) -> tuple[
     """Resize photos so that they fit into `size`, as `data` says but no larger, content where `data.pad_place` says.
 
     Two products with a matrix of bilinear weights, because the matrices can depend on the photo's size without the
-    result's shape depending on it. The weights are those of `resize_image`, but not in OpenCV's fixed-point numbers.
+    result's shape depending on it. The weights are those of `resize_image`, but not in the fixed-point numbers of
+    OpenCV and Pillow: "pillow" is "antialias" here, at times a grey level beside it.
 
     Args:
         images: (B, C, h, w) uint8 or float32.
@@ -121,7 +122,7 @@ def resize_weights(
     """(length, before) float32: how much of each pixel goes into each resized one, which begin at `start`; the rows of
     the padding are zero."""
     ratio = before.float() / after.float()
-    support = ratio.clamp(min=1.0) if interpolation == "antialias" else torch.ones_like(ratio)
+    support = ratio.clamp(min=1.0) if interpolation in FILTERED else torch.ones_like(ratio)
     places = torch.arange(length, device=pixels.device) - start
     half = 0.0 if interpolation == "tensorflow" else 0.5  # where the centre of a pixel lies
     centre = (places + half) * ratio

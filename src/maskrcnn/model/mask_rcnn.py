@@ -56,12 +56,14 @@ class MaskRCNN(nn.Module):
         rpn: RPN,
         box_head: BoxHead,
         mask_head: MaskHead | None,
+        keypoint_head: KeypointHead | None = None,
         mean: Sequence[float],
         std: Sequence[float],
         config: ModelConfig,
         data: DataConfig,
         classes: tuple[str, ...],
         category_ids: tuple[int, ...],
+        keypoints: KeypointSchema | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.fpn, self.anchors, self.rpn = backbone, fpn, anchors, rpn
@@ -69,30 +71,13 @@ class MaskRCNN(nn.Module):
         self.box_head, self.mask_head = box_head, mask_head
         self.cascade = further_box_heads(box_head)
         self.cascade_masks = further_mask_heads(mask_head, config.box)
-        self.keypoint_head: KeypointHead | None = None
-        self._keypoints: KeypointSchema | None = None
+        self.keypoint_head, self.keypoints = keypoint_head, keypoints
         self.config, self.data = config, data
         self.classes, self.category_ids = classes, category_ids
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-
-    @property
-    def keypoints(self) -> KeypointSchema | None:
-        return self._keypoints
-
-    @keypoints.setter
-    def keypoints(self, schema: KeypointSchema | None) -> None:
-        """Name the keypoints; with `config.keypoint` this makes the head, unless there is one for as many."""
-        self._keypoints = schema
-        if schema is None or self.config.keypoint is None:
-            self.keypoint_head = None
-        elif self.keypoint_head is None or self.keypoint_head.keypoints != len(schema.names):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                head = KeypointHead(self.box_head.channels, len(schema.names), self.config.keypoint)
-            self.keypoint_head = head.to(self.mean.device).train(self.training)
 
     @overload
     def forward(self, images: Tensor, sizes: Tensor) -> Detections: ...

@@ -10,7 +10,7 @@ FIRST_LOOK = 2  # points per cell of a heat map and axis
 PEAKS = 8  # of those that are higher than their neighbours, how many are looked at closely
 TAPS = 8  # cells per side that a close look reads: two and those of the cubic on either side
 PAD = 4
-_A = -0.75  # of the cubic convolution, as in `F.interpolate`
+CUBIC = -0.75  # Keys's factor, as in `F.interpolate`
 
 
 def cells_of_keypoints(keypoints: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -147,6 +147,6 @@ def _position(cell: Tensor, count: Tensor, side: int) -> Tensor:
 def cubic(distance: Tensor) -> Tensor:
     """The weight of a cell at some distance (Keys 1981)."""
     d = distance.abs()
-    near = ((_A + 2) * d - (_A + 3)) * d * d + 1
-    far = ((_A * d - 5 * _A) * d + 8 * _A) * d - 4 * _A
+    near = ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1
+    far = ((CUBIC * d - 5 * CUBIC) * d + 8 * CUBIC) * d - 4 * CUBIC
     return torch.where(d <= 1, near, torch.where(d < 2, far, 0.0))

@@ -90,7 +90,7 @@ def detectron2(
             image_mean=MEAN,
             image_std=UNIT_STD,
         ),
-        data=DataConfig(scale_jitter=(0.8, 1.0), pad_multiple=32 if fpn else 1),
+        data=DataConfig(scale_jitter=(0.8, 1.0), interpolation="pillow", pad_multiple=32 if fpn else 1),
         train=TrainConfig(
             steps=steps,
             batch_size=16,

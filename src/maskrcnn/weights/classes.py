@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import DataError, WeightsError
 from maskrcnn.structures import KeypointSchema
 
 COCO = 90  # ids of COCO's 80 classes go up to this
@@ -72,6 +73,28 @@ def contiguous_names(
 
         return list(lvis_v1.NAMES if count == 1203 else lvis_v05.NAMES), ids
     return [f"class {i}" for i in ids], ids
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Class names from a label map (.pbtxt), in the order of its ids, or from a text file, one a line.
+
+    Raises:
+        DataError: nothing there, or no name in it.
+    """
+    path = Path(path)
+    if path.suffix == ".pbtxt":
+        from maskrcnn.pipeline.labels import read_items
+
+        return [item.shown for item in read_items(path)]
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot be read ({error}); give a .pbtxt, or a text with one class a line", path=path
+        ) from error
+    if not names:
+        raise DataError("is empty; give one class a line, without the background", path=path)
+    return names
 
 
 def coco_classes() -> tuple[list[str], list[int]]:

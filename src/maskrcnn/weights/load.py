@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskrcnn.config import Config
 from maskrcnn.errors import WeightsError
 from maskrcnn.weights.folder import current_folder
 from maskrcnn.weights.native import is_checkpoint, load_model
@@ -41,26 +42,36 @@ def load_weights(path: str | Path, **options: Any) -> MaskRCNN:
         WeightsError: nothing there, an unknown kind of file, another kind of network, or tensors that do not fit.
         ConfigError: unknown override; a config beside the weights that cannot be read.
     """
+    return open_weights(path, **options)[0]
+
+
+def open_weights(path: str | Path, **options: Any) -> tuple[MaskRCNN, Config]:
+    """`load_weights`, with the whole config of the run: schedule and data too, as far as the framework tells them."""
     if str(path).startswith(PUBLISHED):
         from maskrcnn.weights.torchvision.published import load_published
 
-        return load_published(str(path).removeprefix(PUBLISHED), **options)
+        _no_config(path, options)
+        return _with_config(load_published(str(path).removeprefix(PUBLISHED), **options))
     path = Path(path)
     if path.suffix in PYTORCH and not path.is_dir():
-        return _load_pytorch(path, **options)
+        return _open_pytorch(path, **options)
     if path.suffix in KERAS and not path.is_dir():
-        from maskrcnn.weights.matterport.model import load_matterport
+        from maskrcnn.weights.matterport.model import open_matterport
         from maskrcnn.weights.pickles import check_file
 
-        return load_matterport(check_file(path), **options)
+        return open_matterport(check_file(path), **options)
     if not is_ours(path) and means_tensorflow(path):
-        from maskrcnn.weights.tensorflow.model import load_tensorflow
+        from maskrcnn.weights.tensorflow.model import open_tensorflow
 
-        return load_tensorflow(path, **options)
-    return load_model(find_checkpoint(path), **options)[0]
+        opened = open_tensorflow(path, **options)
+        return opened.model, opened.config
+    checkpoint = find_checkpoint(path)
+    if given := [name for name in ("config", "classes") if name in options]:
+        raise WeightsError(f"{path}: {', '.join(given)}: a checkpoint of maskrcnn brings its own; leave it out")
+    return load_model(checkpoint, **options)[:2]
 
 
-def _load_pytorch(path: Path, **options: Any) -> MaskRCNN:
+def _open_pytorch(path: Path, **options: Any) -> tuple[MaskRCNN, Config]:
     """By the names of the tensors in the file."""
     from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
     from maskrcnn.weights.recognise import framework_of, state_of
@@ -73,16 +84,30 @@ def _load_pytorch(path: Path, **options: Any) -> MaskRCNN:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}", missing=error.missing, unexpected=error.unexpected) from error
     if framework == "mmdetection":
-        from maskrcnn.weights.mmdetection.model import load_mmdetection
+        from maskrcnn.weights.mmdetection.model import open_mmdetection
 
-        return load_mmdetection(path, **options)
+        return open_mmdetection(path, **options)
     if framework == "torchvision":
         from maskrcnn.weights.torchvision.model import load_torchvision
 
-        return load_torchvision(path, data=data, **options)
-    from maskrcnn.weights.detectron2.model import load_detectron2
+        _no_config(path, options)
+        return _with_config(load_torchvision(path, data=data, **options))
+    from maskrcnn.weights.detectron2.model import open_detectron2
 
-    return load_detectron2(path, data=data, **options)
+    return open_detectron2(path, data=data, **options)
+
+
+def _no_config(path: str | Path, options: dict[str, Any]) -> None:
+    """torchvision's settings are arguments in a program; there is no file of them."""
+    if isinstance(options.get("config"), str | Path):
+        raise WeightsError(
+            f"{path}: torchvision has no config files; leave {options['config']} out, and give thresholds and sizes as "
+            "fields"
+        )
+
+
+def _with_config(model: MaskRCNN) -> tuple[MaskRCNN, Config]:
+    return model, Config(model=model.config, data=model.data)
 
 
 def is_ours(path: str | Path) -> bool:

@@ -160,6 +160,7 @@ def test_what_has_no_effect_is_noted(tmp_path):
 def test_the_dumped_configs_of_the_oracles(name, data_dir):
     found = read_config(folder(data_dir, name) / "config.yaml")
     assert (found.classes, found.bgr, found.config.data.min_size) == (80, True, 256)
+    assert found.config.data.interpolation == "pillow"
 
 
 def test_the_zoo():

@@ -42,9 +42,8 @@ def test_every_name_has_its_place_and_shape(name, zoo, data_dir):
     assert len(ours) == len(state)
     config, count = preset(zoo).model, len(ours["box_head.class_logits.bias"]) - 1
     with torch.device("meta"):  # no numbers: the largest has 172 million
-        model = build_model(config, classes=[str(i) for i in range(count)])
-        if name == "d2_kp_r50_fpn":
-            model.keypoints = keypoint_schema(17)
+        points = keypoint_schema(17) if name == "d2_kp_r50_fpn" else None
+        model = build_model(config, classes=[str(i) for i in range(count)], keypoints=points)
     own = {n: v.shape for n, v in model.state_dict().items() if n not in ("mean", "std")}
     assert {n: v.shape for n, v in ours.items()} == own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -31,7 +32,13 @@ def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return PREPROCESSING.get(name, IMAGENET)
 
 
-def load_backbone(module: nn.Module, path: str | Path, stage_two: nn.Module | None = None) -> str:
+def load_backbone(
+    module: nn.Module,
+    path: str | Path,
+    stage_two: nn.Module | None = None,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+) -> str:
     """Load ImageNet weights into a trunk, in place. Returns a line that says what was loaded and left out.
 
     Understands torchvision's files (also MobileNetV2 with flat names `features.N.conv.M`), EfficientNet-Lite0
@@ -43,11 +50,12 @@ def load_backbone(module: nn.Module, path: str | Path, stage_two: nn.Module | No
         module: the trunk.
         path: the file.
         stage_two: the trunk's last stage where it is apart (C4); its weights come from the same file.
+        state: what is in the file by torchvision's names, if it was read already.
 
     Raises:
         WeightsError: unreadable file, or tensors missing or of another shape.
     """
-    state = torchvision_names(read_state(Path(path)))
+    state = torchvision_names(read_state(Path(path))) if state is None else dict(state)
     own = module.state_dict() | (stage_two.state_dict() if stage_two is not None else {})
     note = _inflate_first(module, state)
     own = {name: value for name, value in own.items() if not _not_in_files(name)}

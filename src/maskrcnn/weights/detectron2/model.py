@@ -91,9 +91,8 @@ def open_detectron2(
     chosen = _config(path, config, facts, preprocessing)
     run = chosen.config.replace(**{f"model.{name}": value for name, value in overrides.items()})
     names, ids = _classes(path, facts.classes, classes, chosen.dataset)
-    model = build_model(run.model, classes=names, category_ids=ids, data=run.data)
-    if facts.keypoints:
-        model.keypoints = keypoint_schema(facts.keypoints)
+    points = keypoint_schema(facts.keypoints) if facts.keypoints else None
+    model = build_model(run.model, classes=names, category_ids=ids, data=run.data, keypoints=points)
     if chosen.bgr:
         flip_channels(ours)
     anchors = run.model.rpn.anchors

@@ -8,7 +8,7 @@ from typing import Any
 from maskrcnn.weights.mmdetection.part import Part
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-BACKENDS = {"None": "opencv", "cv2": "opencv", "pillow": "antialias"}
+BACKENDS = {"None": "opencv", "cv2": "opencv", "pillow": "pillow"}
 
 
 def data_fields(file: Part) -> tuple[dict[str, Any], bool]:

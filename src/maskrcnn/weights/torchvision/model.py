@@ -68,9 +68,8 @@ def from_torchvision(
             config = config.replace(**{"model.backbone.norm_eps": norm_eps})
     config = config.replace(**{f"model.{name}": value for name, value in overrides.items()})
     names, ids = class_names(facts.classes, _person(facts) if classes is None else classes)
-    model = build_model(config.model, classes=names, category_ids=ids, data=config.data)
-    if facts.keypoints:
-        model.keypoints = keypoint_schema(facts.keypoints)
+    points = keypoint_schema(facts.keypoints) if facts.keypoints else None
+    model = build_model(config.model, classes=names, category_ids=ids, data=config.data, keypoints=points)
     own = model.state_dict()
     for name in [n for n in ours if n.endswith("num_batches_tracked") and n not in own]:
         del ours[name]  # the norms are frozen here

@@ -46,5 +46,5 @@ def load_published(name: str, **options: Any) -> MaskRCNN:
     url = known[entry or default].url
     file, fresh = cached_file(url, f"torchvision:{name}", "or give a file that you have")
     if fresh:
-        warnings.warn(f"{file.name}: {LICENCE}", stacklevel=3)
+        warnings.warn(f"{file}: downloaded once and kept there; {LICENCE}", stacklevel=3)
     return load_torchvision(file, **options)
