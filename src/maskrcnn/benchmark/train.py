@@ -54,7 +54,9 @@ def made_batch(subject: Subject, batch: int, size: tuple[int, int]) -> Batch:
     return Batch(
         images=torch.stack([photo(size, model.config, model.data, seed) for seed in range(batch)]),
         sizes=torch.tensor([size] * batch),
-        targets=targets(batch, size, len(model.classes), cells),
+        targets=targets(
+            batch, size, len(model.classes), cells, None if model.keypoints is None else len(model.keypoints.names)
+        ),
     )
 
 
