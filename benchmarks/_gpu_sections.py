@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maskrcnn.data.sample import pad_to
 from maskrcnn.model.build import fused_copy
+from maskrcnn.model.content import canvas_of
 from maskrcnn.ops.compact import rows_to_keep, take
 from maskrcnn.predict.cuda_graphs import CudaGraphs, make_network
 from maskrcnn.predict.predictor import Predictor
@@ -202,7 +203,8 @@ def stages(settings: Settings, report: Report, pair: Pair, images: Tensor, sizes
         logits, deltas = model.rpn(features)
         anchors = model.anchors(features, (x.shape[-2], x.shape[-1]))
         proposals = model.rpn.decode(logits, deltas, anchors, sizes, train=False)
-        output = model.classify(features, sizes, proposals.boxes, proposals.valid)[2]
+        canvas = canvas_of(images, sizes)
+        output = model.classify(features, canvas, proposals.boxes, proposals.valid)[2]
         detections = model.box_head.decode(output, proposals, sizes)
         rows = rows_to_keep(detections.valid)
         boxes, image_index = take(detections.boxes, rows), rows // detections.valid.shape[1]
@@ -214,10 +216,10 @@ def stages(settings: Settings, report: Report, pair: Pair, images: Tensor, sizes
         "FPN": lambda: model.fpn(maps),
         "RPN head": lambda: model.rpn(features),
         "proposals (top-k, decode, NMS)": lambda: model.rpn.decode(logits, deltas, anchors, sizes, train=False),
-        "box RoIAlign and head": lambda: model.classify(features, sizes, proposals.boxes, proposals.valid)[2],
+        "box RoIAlign and head": lambda: model.classify(features, canvas, proposals.boxes, proposals.valid)[2],
         "postprocess (top-k, decode, NMS)": lambda: model.box_head.decode(output, proposals, sizes),
         "mask RoIAlign and head": lambda: mask_head.decode(
-            model.see_masks(features, sizes, boxes, image_index), rows, detections
+            model.see_masks(features, canvas, boxes, image_index), rows, detections
         ),
     }
     with torch.inference_mode(), half:

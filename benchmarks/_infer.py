@@ -16,11 +16,12 @@ from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from maskrcnn import Predictor
+from maskrcnn.model.content import Canvas, canvas_of
 from maskrcnn.ops.compact import rows_to_keep, take
 from maskrcnn.predict.predictor import Precision, pad_to, padded_size
 
 DETECTIONS = 100
-Look = Callable[[list[Tensor], Tensor, Tensor, Tensor], Tensor]
+Look = Callable[[list[Tensor], Canvas, Tensor, Tensor], Tensor]
 
 
 def run(device: torch.device, repeat: int, photo: tuple[int, int], sizes: tuple[int, int]) -> list[Row]:
@@ -112,12 +113,12 @@ def our_parts(predictor: Predictor, image: Tensor, device: torch.device) -> dict
         anchors = model.anchors(features, (x.shape[-2], x.shape[-1]))
         return model.rpn.decode(logits, deltas, anchors, sizes, train=False)
 
-    proposals = propose()
+    proposals, canvas = propose(), canvas_of(x, sizes)
 
     def see(look: Look, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """(rows, features) of the boxes that are real."""
         rows = rows_to_keep(valid)
-        return rows, look(features, sizes, take(boxes, rows), rows // valid.shape[1])
+        return rows, look(features, canvas, take(boxes, rows), rows // valid.shape[1])
 
     def see_boxes() -> tuple[Tensor, Tensor]:
         return see(model.see_boxes, proposals.boxes, proposals.valid)

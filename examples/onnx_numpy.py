@@ -50,7 +50,7 @@ def predict(session, info, image, score=None):
     if info["takes"] == "tensor":  # a graph for all sizes: resized and padded here, boxes in that frame
         data = info["config"]["data"]
         content, padded = sizes(height, width, data)
-        image = resize(image, content, data["interpolation"] == "antialias", info["image_dtype"] == "uint8")
+        image = resize(image, content, data["interpolation"] in ("antialias", "pillow"), info["image_dtype"] == "uint8")
         image = np.pad(image, [(0, padded[0] - content[0]), (0, padded[1] - content[1]), (0, 0)])
         inputs["sizes"] = np.array([content] * count, np.int64)
         scale = np.tile([width / content[1], height / content[0]], 2)

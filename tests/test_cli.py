@@ -128,7 +128,7 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
         ),
         ("trian D", "unknown command 'trian', did you mean 'train'?; commands: demo, train"),
         ("train", "missing: DATA; `maskrcnn COMMAND --help` explains it"),
-        ("predict M", "missing: SOURCE, --out; "),
+        ("predict M", "missing: SOURCE; give images or folders after M, or an image alone for torchvision:maskrcnn"),
         ("convert data A", "missing: DST, --to; "),
         ("inspect", "a command is missing: data; "),
         ("inspect model", "unknown command 'model'; commands: data"),

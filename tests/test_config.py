@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn import options
-from maskrcnn.config import Config
+from maskrcnn.config import Config, KeypointHeadConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.presets import PRESETS, preset
 
@@ -157,7 +157,24 @@ def test_wrong_type_names_field_and_value(name: str, value: Any, message: str) -
             "must be 0",
         ),
         ({"model.backbone.stride": 16}, "model.backbone.stride", "16 is for networks without a pyramid"),
-        ({"model.box.pooler.kind": "crop_and_resize"}, "model.box.pooler", "for networks without a pyramid"),
+        ({"model.box.pooler.max_pool": [2, 2]}, "model.box.pooler.max_pool", "for networks without a pyramid"),
+        ({"model.backbone.output": "c5"}, "model.backbone.output", "c5 is for networks without a pyramid"),
+        (
+            {"model.fpn.norm": "gn", "model.fpn.channels": 48},
+            "model.fpn.channels",
+            "48 must be a multiple of 32 for the 32 groups",
+        ),
+        (
+            {
+                "model.fpn": None,
+                "model.rpn.anchors.sizes": [[64]],
+                "model.backbone.stride": 16,
+                "model.backbone.output": "c5",
+                "model.box.pooler.levels": "round",
+            },
+            "model.box.pooler.levels",
+            "round chooses between the maps of a pyramid",
+        ),
         ({"model.mask.predictor_kernel": 3}, "model.mask.predictor_kernel", "3 needs model.mask.upsamplings 0"),
         ({"model.rpn.kernel": 2}, "model.rpn.kernel", "2 must be odd"),
         ({"model.rpn.pre_nms_test": 0}, "model.rpn.pre_nms_test", "or null for all"),
@@ -190,8 +207,8 @@ def test_every_field_has_a_doc_and_a_kind() -> None:
 
 def test_the_fields_are_all_fields() -> None:
     names = [field.name for field in options.fields()]
-    flat = dict(options._flatten(Config().to_dict(), ""))
-    assert set(flat) | {"model.fpn", "model.mask"} == set(names)
+    flat = dict(options._flatten(Config().replace(**{"model.keypoint": KeypointHeadConfig()}).to_dict(), ""))
+    assert set(flat) | {"model.fpn", "model.mask", "model.keypoint"} == set(names)
     assert len(names) == len(set(names))
 
 

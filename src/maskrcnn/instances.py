@@ -28,7 +28,8 @@ class Instances:
         category_ids: external id of each class.
         mask_threshold: a pixel belongs to the object from this probability on.
         paste: how a roi mask becomes pixels, see `MaskHeadConfig.paste`.
-        keypoints: (N, K, 3) float32 or None.
+        keypoints: (N, K, 3) float32 x, y, score (see `KeypointHeadConfig.score`), or None.
+        keypoint_names: K names, or () where they are not known.
         path: the image file, when there is one.
         image_id: the data set's id, when there is one.
     """
@@ -43,6 +44,7 @@ class Instances:
     mask_threshold: float = 0.5
     paste: str = "exact"
     keypoints: np.ndarray | None = None
+    keypoint_names: tuple[str, ...] = ()
     path: str | None = None
     image_id: int | None = None
     _rle: list[dict] | None = field(default=None, repr=False)

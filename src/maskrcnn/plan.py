@@ -47,7 +47,7 @@ class Plan:
 
 def plan(
     dataset: Dataset,
-    preset: str | None = None,
+    preset: str | Config | None = None,
     *,
     fixed: Mapping[str, Any] | None = None,
     accelerator: bool = False,
@@ -57,7 +57,8 @@ def plan(
 
     Args:
         dataset: the training images.
-        preset: None chooses one and fits it to the data; a name keeps that preset's sizes, anchors and epochs.
+        preset: None chooses one and fits it to the data; a name keeps that preset's sizes, anchors and epochs; a config
+            keeps its sizes and anchors.
         fixed: dotted fields that the user set; they win over preset and data.
         accelerator: whether a GPU will train.
         pretrained: whether the trunk starts from weights; without, all of it has to learn.
@@ -71,11 +72,15 @@ def plan(
     if dataset.table.crowd.all():
         raise DataError("has no annotated object to learn from", path=dataset.name or None)
     fixed = dict(fixed or {})
-    name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
-    config, reasons = make_preset(name), [reason]
+    if isinstance(preset, Config):
+        config, reasons = preset, [f"the network of the weights, on {preset.model.backbone.name}"]
+    else:
+        name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
+        config, reasons = make_preset(name), [reason]
     choices = [_scratch] if not pretrained else []
     choices += [_pixels] if fixed.get("data.pixels") != "rgb8" else []
-    choices += [_input_size, _anchors, _counts, _epochs] if preset is None else [_counts]
+    choices += [_input_size, _anchors] if preset is None else []
+    choices += [_counts] if isinstance(preset, str) else [_counts, _epochs]
     # What the user set of these comes first, because anchors and epochs depend on it.
     # All of it where the arrangement changes, because data and model must go together at any time.
     first = ("",) if "model.fpn" in fixed else ("data.", "train.steps", "train.minutes")
@@ -240,7 +245,10 @@ def _box_sides(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def _scales(sizes: np.ndarray, data: DataConfig) -> np.ndarray:
     """(R,) input pixels per original pixel, from (R, 2) height, width."""
     longest = data.max_size / sizes.max(axis=1)
-    return longest if data.resize == "square" else np.minimum(data.min_size / sizes.min(axis=1), longest)
+    if data.resize == "square":
+        return longest
+    wanted = data.min_size / sizes.min(axis=1)
+    return np.minimum(np.maximum(wanted, 1.0) if data.resize == "grow" else wanted, longest)
 
 
 def _up(value: float, multiple: int) -> int:

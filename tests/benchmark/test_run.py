@@ -204,3 +204,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "above 1x it is faster now" in shown.out
     assert "not comparable" not in shown.out
     assert "infer: 1 images at a time, input 64x96" in shown.err
+
+
+def test_targets_with_keypoints_lie_in_their_boxes():
+    made = targets(2, (64, 96), 3, 8, points=5)
+    assert made.keypoints is not None
+    assert made.keypoints.shape == (2, 8, 5, 3)
+    places, boxes = made.keypoints[..., :2], made.boxes[:, :, None]
+    assert ((places >= boxes[..., :2]) & (places <= boxes[..., 2:])).all()
+    assert (made.keypoints[..., 2] == 2).all()

@@ -324,6 +324,38 @@ def test_keypoints_are_padded(dataset: Dataset):
     assert batch.targets.keypoints.shape == (4, 8, 2, 3)
 
 
+def test_the_middle_is_the_corner_moved(dataset: Dataset):
+    """Images, boxes and labelled keypoints; what is not labelled stays (0, 0, 0)."""
+    points = np.array([[4, 5, 2], [0, 0, 0]], np.float32)
+    records = [replace(r, keypoints=np.tile(points, (len(r), 1, 1))) for r in dataset]
+    dataset = replace(dataset, records=records, keypoints=KeypointSchema(("a", "b")))
+    for data in (DATA, replace(DATA, mosaic=0.5, copy_paste=0.5)):
+        pairs = [loader_of(dataset, replace(data, pad_place=place)).steps(0) for place in ("corner", "centre")]
+        for (corner,), (centre,) in zip(*pairs, strict=True):
+            assert torch.equal(corner.sizes, centre.sizes)
+            assert torch.equal(corner.targets.masks, centre.targets.masks)
+            for b, (height, width) in enumerate(corner.sizes.tolist()):
+                top, left = (corner.images.shape[2] - height) // 2, (corner.images.shape[3] - width) // 2
+                content = centre.images[b, :, top : top + height, left : left + width]
+                assert torch.equal(content, corner.images[b, :, :height, :width])
+                assert centre.images[b].sum() == content.sum()
+                real = corner.targets.valid[b] | corner.targets.crowd[b]
+                move = torch.tensor([left, top, left, top]) * real[:, None]
+                torch.testing.assert_close(centre.targets.boxes[b], corner.targets.boxes[b] + move)
+                seen = corner.targets.keypoints[b, ..., 2:] > 0
+                torch.testing.assert_close(
+                    centre.targets.keypoints[b, ..., :2],
+                    corner.targets.keypoints[b, ..., :2] + move[:, None, :2] * seen,
+                )
+
+
+@pytest.mark.parametrize("interpolation", ["opencv", "skimage"])
+def test_images_of_whole_numbers_stay_so(dataset: Dataset, interpolation: str):
+    for data in (DATA, replace(DATA, rotation=30.0)):
+        (batch,) = next(loader_of(dataset, replace(data, interpolation=interpolation)).steps(0))
+        assert batch.images.dtype == torch.uint8
+
+
 def test_images_without_objects(dataset: Dataset):
     empty = dataset_of([record for record in dataset if not len(record)])
     for (batch,) in loader_of(empty).steps(0):

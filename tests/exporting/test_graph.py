@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import pad_to, resize_image, resized_size
-from maskrcnn.exporting.graph import content_size, letterbox
+from maskrcnn.data.resize import keeps_uint8, pad_to, resize_image, resized_size
+from maskrcnn.exporting.graph import content_size, corner_in, letterbox
 
 SIDES = st.integers(2, 300)
 ROUNDINGS = list(product(["short", "square"], ["nearest", "floor"]))
@@ -49,6 +49,22 @@ def test_tensorflow_sizes_are_the_same_in_a_graph(height, width, resize, min_siz
     assert content_in((40960, 40960), (height, width), data) == resized_size(height, width, data)
 
 
+@settings(deadline=None)
+@given(SIDES, SIDES, st.integers(32, 200), st.integers(0, 200))
+def test_what_grows_is_as_large_as_outside_the_graph(height, width, min_size, more):
+    data = DataConfig(resize="grow", size_rounding="even", min_size=min_size, max_size=min_size + more)
+    got, wanted = content_in((4096, 4096), (height, width), data), resized_size(height, width, data)
+    scale = min(max(min_size / min(height, width), 1), (min_size + more) / max(height, width))
+    for one, other, side in zip(got, wanted, (height, width), strict=True):
+        assert one == other or (abs(one - other) == 1 and abs(side * scale % 1 - 0.5) < 1e-9)
+
+
+def test_halves_are_even_in_a_graph():
+    data = DataConfig(min_size=50, max_size=1000, size_rounding="even")
+    assert content_in((4096, 4096), (100, 101), data) == (50, 50)
+    assert content_in((4096, 4096), (100, 103), data) == (50, 52)
+
+
 def test_a_fixed_size_is_fixed_in_a_graph():
     data = DataConfig(resize="fixed", min_size=64, max_size=48)
     assert content_in((64, 64), (10, 300), data) == resized_size(10, 300, data) == (64, 48)
@@ -67,30 +83,35 @@ def test_content_never_leaves_the_input_and_fills_it_one_way(height, width, size
 @settings(deadline=None, max_examples=60)
 @given(
     *(SIDES, SIDES, st.sampled_from([(64, 96), (96, 64), (160, 160)]), st.sampled_from(ROUNDINGS)),
-    *(st.sampled_from(["antialias", "bilinear", "tensorflow"]), st.sampled_from(["rgb8", "raw"]), st.integers(0, 99)),
+    *(st.sampled_from(["antialias", "bilinear", "tensorflow", "opencv", "skimage", "pillow"]),),
+    *(st.sampled_from(["rgb8", "raw"]), st.sampled_from(["corner", "centre"]), st.integers(0, 99)),
 )
-def test_pixels_are_those_of_the_resize_outside(height, width, size, how, interpolation, pixels, seed):
+def test_pixels_are_those_of_the_resize_outside(height, width, size, how, interpolation, pixels, place, seed):
     data = DataConfig(
-        resize=how[0], size_rounding=how[1], min_size=80, max_size=120, interpolation=interpolation, pixels=pixels
+        **{"resize": how[0], "size_rounding": how[1], "min_size": 80, "max_size": 120},
+        **{"interpolation": interpolation, "pixels": pixels, "pad_place": place},
     )
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
     if pixels == "raw":
         image = image.float()
+    image[:, 0, 0] = 0  # scikit-image makes nothing darker than the darkest pixel
     resized, content, photo = letterbox(image[None], size, data)
     assert photo.tolist() == [height, width]
     assert resized.shape == (1, 3, *size)
     assume(content.min() > 1)  # PyTorch 2.8 resizes to a single column wrongly
-    wanted = pad_to(resize_image(image, tuple(content.tolist()), interpolation), size).float()
-    whole = interpolation == "antialias" and pixels == "rgb8"  # rounded, outside after each axis
+    wanted = pad_to(resize_image(image, tuple(content.tolist()), interpolation), size, place).float()
+    whole = keeps_uint8(interpolation) and pixels == "rgb8"  # rounded, outside after each axis
     assert (resized[0] - wanted).abs().max() <= (1.0 if whole else 1e-3 * 255)
     if whole:
         assert torch.equal(resized, resized.round())
-    assert not resized[:, :, int(content[0]) :].any()
-    assert not resized[:, :, :, int(content[1]) :].any()
+    top, left = corner_in(size, content, data).tolist()
+    outside = torch.ones(size, dtype=torch.bool)
+    outside[top : top + int(content[0]), left : left + int(content[1])] = False
+    assert not resized[:, :, outside].any()
 
 
-@pytest.mark.parametrize("interpolation", ["antialias", "bilinear"])
+@pytest.mark.parametrize("interpolation", ["antialias", "bilinear", "opencv", "skimage"])
 def test_a_photo_that_fits_is_left_as_it_is(interpolation):
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     data = DataConfig(min_size=64, max_size=96, interpolation=interpolation)

@@ -7,6 +7,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
 from maskrcnn.model.anchors import Anchors, cell_anchors
+from maskrcnn.model.content import canvas_of
 from maskrcnn.model.losses import mask_bce, mask_dice, masked_sum, smooth_l1
 from maskrcnn.model.mask_head import own_logits, resample, upsampled_logits
 from maskrcnn.model.rpn import RPNTargets
@@ -215,7 +216,7 @@ def test_mask_loss_without_foreground_is_a_connected_zero():
         torch.rand(2, 5, 4) * 30 + torch.tensor([0, 0, 40, 40]), torch.ones(2, 5), torch.ones(2, 5) > 0
     )
     chosen = model.mask_head.foreground(model.box_head.targets(proposals, targets))
-    seen = model.see_masks(model.features(*batch()), batch()[1], chosen.boxes, chosen.image_index)
+    seen = model.see_masks(model.features(*batch()), canvas_of(*batch()[:2]), chosen.boxes, chosen.image_index)
     part = model.mask_head.train_on(seen, chosen, targets)["mask"]
     assert isinstance(part, LossPart)
     assert part.total == 0

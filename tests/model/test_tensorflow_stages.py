@@ -12,6 +12,7 @@ from torch import Tensor
 from maskrcnn.data.sample import resize_image, resized_size, to_image_tensor
 from maskrcnn.model.box_head import BoxOutput
 from maskrcnn.model.build import build_model
+from maskrcnn.model.content import Canvas
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.model.roi_features import from_map
 from maskrcnn.ops.compact import put, take
@@ -89,6 +90,10 @@ def frame(case: Arrays) -> tuple[int, int]:
     return case["preprocessed"].shape[1], case["preprocessed"].shape[2]
 
 
+def canvas(case: Arrays) -> Canvas:
+    return Canvas(frame(case), torch.tensor([frame(case)]))
+
+
 def rpn_output(case: Arrays) -> tuple[list[Tensor], list[Tensor]]:
     scores = tensor(case["rpn_objectness_predictions_with_background"])
     return [scores[..., 1] - scores[..., 0]], [boxes(case["rpn_box_encodings"])]
@@ -150,7 +155,7 @@ def test_crops_and_stage_two(model: MaskRCNN, case: Arrays) -> None:
     crops = from_map(feature, found, image, pooler, stride=16, sizes=torch.tensor([frame(case)]))
     close(crops[:8], maps(case["crops_stage2_first8"]), 1e-4)
     close(crops.mean(dim=(2, 3)), tensor(case["crops_stage2_spatial_mean"]), 1e-4)
-    seen = model.see_boxes([feature], torch.tensor([frame(case)]), found, image)
+    seen = model.see_boxes([feature], canvas(case), found, image)
     expected = tensor(case["head_features_stage2_spatial_mean"])
     close(seen.mean(dim=(2, 3)) / expected.abs().max(), expected / expected.abs().max(), 1e-3)
 
@@ -159,9 +164,7 @@ def test_crops_and_stage_two(model: MaskRCNN, case: Arrays) -> None:
 def test_box_head_and_its_postprocessing(model: MaskRCNN, case: Arrays) -> None:
     found = proposals(case)
     everything = torch.ones_like(found.valid)
-    _, _, output = model.classify(
-        [maps(case["rpn_features_to_crop"])], torch.tensor([frame(case)]), found.boxes, everything
-    )
+    _, _, output = model.classify([maps(case["rpn_features_to_crop"])], canvas(case), found.boxes, everything)
     expected = BoxOutput(
         tensor(case["class_predictions_with_background"]).roll(-1, -1)[None], boxes(case["refined_box_encodings"])[None]
     )
@@ -178,9 +181,7 @@ def test_box_head_and_its_postprocessing(model: MaskRCNN, case: Arrays) -> None:
 def test_masks(model: MaskRCNN, case: Arrays) -> None:
     found = detections(case)
     rows = torch.arange(found.valid.numel())
-    seen = model.see_masks(
-        [maps(case["rpn_features_to_crop"])], torch.tensor([frame(case)]), found.boxes[0], torch.zeros_like(rows)
-    )
+    seen = model.see_masks([maps(case["rpn_features_to_crop"])], canvas(case), found.boxes[0], torch.zeros_like(rows))
     assert model.mask_head is not None
     masks = model.mask_head.decode(seen, rows, found)
     assert found.masks is not None
@@ -258,7 +259,7 @@ def test_losses(exhaustive: MaskRCNN, lesson: Arrays) -> None:
     close(found.boxes, proposals(lesson).boxes, 0.05)
 
     samples = model.box_head.targets(proposals(lesson), targets)
-    rows, seen, output = model.classify(features, sizes, samples.boxes, samples.valid, targets.keys)
+    rows, seen, output = model.classify(features, Canvas(size, sizes), samples.boxes, samples.valid, targets.keys)
     parts |= model.box_head.loss(output, samples, targets)
 
     assert model.mask_head is not None

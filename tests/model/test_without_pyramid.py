@@ -149,8 +149,8 @@ def test_dropout_follows_the_keys_and_is_off_without():
 
 
 def test_a_trunk_without_a_last_stage_of_its_own_is_named():
-    with pytest.raises(ConfigError, match="resnet18"):
-        build_model(thin_config(**{"model.backbone.name": "resnet18"}).model, classes=["a"])
+    with pytest.raises(ConfigError, match="mobilenet_v2"):
+        build_model(thin_config(**{"model.backbone.name": "mobilenet_v2"}).model, classes=["a"])
     pyramid = Config().replace(**{"model.backbone.name": "inception_v2"})
     with pytest.raises(ConfigError, match="one map"):
         build_model(pyramid.model, classes=["a"])

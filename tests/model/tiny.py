@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from maskrcnn.config import Config
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.presets import preset
-from maskrcnn.structures import Targets, empty_targets
+from maskrcnn.structures import KeypointSchema, Targets, empty_targets
+
+POINTS = KeypointSchema(("top", "left", "middle"))
 
 
 def tiny_config(**changes: object) -> Config:
@@ -35,14 +39,18 @@ def tiny_config(**changes: object) -> Config:
 
 def tiny_model(**changes: object) -> MaskRCNN:
     """Random weights, louder predictors: about half of the detection slots are filled."""
-    model = build_model(tiny_config(**changes).model, classes=["square", "circle", "triangle"]).eval()
+    config = tiny_config(**changes)
+    points = POINTS if config.model.keypoint is not None else None
+    names = ["square", "circle", "triangle"]
+    model = build_model(config.model, classes=names, data=config.data, keypoints=points).eval()
     with torch.no_grad():
-        model.box_head.class_logits.weight.mul_(30)
-        model.box_head.box_deltas.weight.mul_(30)
+        for head in model.box_heads:
+            head.class_logits.weight.mul_(30)
+            head.box_deltas.weight.mul_(30)
         model.rpn.objectness.weight.mul_(30)
         model.rpn.deltas.weight.mul_(10)
-        if model.mask_head is not None:
-            model.mask_head.logits.weight.mul_(300)
+        for masks in model.mask_heads:
+            masks.logits.weight.mul_(300)
     return model
 
 
@@ -69,3 +77,13 @@ def truth(count: int = 2, objects: int = 8, real: int = 3, seed: int = 0) -> Tar
     targets.masks[:, :real, :, :56] = 255
     targets.valid[:, :real] = True
     return targets
+
+
+def pointed(targets: Targets) -> Targets:
+    """Three keypoints an object: on its top, on its left, in its middle, which every second object does not label."""
+    x0, y0, x1, y1 = targets.boxes.unbind(-1)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    seen = targets.valid.float() * 2
+    middle = seen * (torch.arange(seen.shape[1]) % 2)
+    rows = [torch.stack(point, -1) for point in ((x, y0, seen), (x0, y, seen), (x, y, middle))]
+    return replace(targets, keypoints=torch.stack(rows, dim=2))

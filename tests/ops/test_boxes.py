@@ -59,3 +59,19 @@ def test_a_wild_regression_is_bounded_or_not():
     bounded, free = decode(wild, box, weights), decode(wild, box, weights, limited=False)
     torch.testing.assert_close(bounded[0, 2] - bounded[0, 0], torch.tensor(1000.0))
     torch.testing.assert_close(free[0, 2] - free[0, 0], 16 * torch.tensor(6.0).exp())
+
+
+def test_clip_to_a_box_in_the_middle():
+    boxes = torch.tensor([[[-5.0, 0.0, 12.0, 40.0], [8.0, 9.0, 10.0, 11.0]]])
+    found = clip(boxes, torch.tensor([[2, 4, 10, 20]]))
+    assert found.tolist() == [[[2.0, 4.0, 10.0, 20.0], [8.0, 9.0, 10.0, 11.0]]]
+
+
+def test_decode_bounds_growth_and_shrinking():
+    box, wild = torch.tensor([[0.0, 0.0, 16.0, 16.0]]), torch.tensor([[0.0, 0.0, 9.0, -9.0]])
+    one = (1.0, 1.0, 1.0, 1.0)
+    sides = decode(wild, box, one)
+    torch.testing.assert_close(sides[0, 2] - sides[0, 0], torch.tensor(1000.0))
+    assert sides[0, 3] - sides[0, 1] < 0.01
+    both = decode(wild, box, one, limited_below=True)
+    torch.testing.assert_close(both[0, 3] - both[0, 1], torch.tensor(16 * 16 / 1000))

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.ops.crop_and_resize import crop_and_resize, crops_of_full_masks
+from maskrcnn.ops.crop_and_resize import (
+    crop_and_resize,
+    crops_of_full_masks,
+    multilevel_crop_and_resize,
+    rounded_levels,
+)
 
 FRAME = (96, 128)
 WHOLE = {"sizes": torch.tensor([FRAME, FRAME]), "cells": torch.tensor([[6, 8], [6, 8]])}
@@ -104,3 +109,49 @@ def test_full_masks_are_resized_by_nearest_neighbour_and_then_cropped():
     assert found[0].unique().tolist() == [0.0, 1.0]
     assert (found[0, :, :6] == 0).all()
     assert (found[0, :, 6:] == 1).all()
+
+
+def pyramid() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    return [torch.randn(2, 5, 64 >> level, 64 >> level, generator=generator) for level in range(4)]
+
+
+def test_each_box_reads_its_own_level():
+    generator = torch.Generator().manual_seed(5)
+    corner = torch.rand(40, 2, generator=generator) * 700
+    side = 2.0 ** (5 + 5 * torch.rand(40, 2, generator=generator))
+    box, image = torch.cat([corner, corner + side], 1).clamp(max=1023), torch.randint(0, 2, (40,), generator=generator)
+    options = {"frame": (1024, 1024), "resolution": 7}
+    found = multilevel_crop_and_resize(pyramid(), box, image, **options, rounded=True, inclusive=True)
+    fractions = box / 1023
+    levels = rounded_levels(fractions, (1024, 1024), 4)
+    assert levels.unique().tolist() == [0, 1, 2, 3]
+    for row in range(40):
+        feature, some = pyramid()[levels[row]][image[row]], fractions[row]
+        last = feature.shape[1] - 1
+        y = some[1] * last + torch.arange(7) * ((some[3] - some[1]) * last / 6)
+        x = some[0] * last + torch.arange(7) * ((some[2] - some[0]) * last / 6)
+        grid = torch.stack(torch.broadcast_tensors(x[None], y[:, None]), -1) / last * 2 - 1
+        expected = torch.nn.functional.grid_sample(feature[None], grid[None], align_corners=True)[0]
+        expected = torch.where((y[:, None] > last) | (x[None] > last), 0.0, expected)
+        torch.testing.assert_close(found[row], expected, atol=2e-4, rtol=0)
+
+
+def test_levels_are_rounded_half_to_even_on_the_side_in_pixels():
+    sides = torch.tensor([0.0, 50.0, 112.0, 158.0, 159.0, 224.0, 320.0, 900.0])
+    box = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], 1) / 1024
+    assert rounded_levels(box, (1024, 1024), 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_all_levels_at_once_gives_the_same_as_each_by_itself(monkeypatch: pytest.MonkeyPatch):
+    """The way of other devices and of exported graphs."""
+    box, image = boxes()
+    options = {"frame": (256, 256), "resolution": 3, "rounded": False}
+    maps_ = [feature.requires_grad_() for feature in pyramid()]
+    results = []
+    for exporting in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda exporting=exporting: exporting)
+        found = multilevel_crop_and_resize(maps_, box, image, **options)
+        results.append([found, *torch.autograd.grad(found.square().sum(), maps_, allow_unused=True)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a if a is not None else torch.zeros(()), b if a is not None else torch.zeros(()))

@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as reference
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from maskrcnn.data.resize import resize_image
 from maskrcnn.errors import DataError
 from maskrcnn.ops.crop_and_resize import crop_and_resize
 from maskrcnn.ops.masks import (
@@ -255,3 +256,22 @@ def test_tensorflow_masks_need_more_than_the_threshold():
     assert decode_rle(roi_masks_to_rle(half, box, (8, 8), 0.5, "exact")[0]).any()
     flat = roi_masks_to_rle(half + 0.1, np.array([[0.0, 0.0, 8.0, 1.0]], np.float32), (1, 8), 0.5, "tensorflow")[0]
     assert decode_rle(flat).all()  # an image of one row
+
+
+def test_matterport_paste_is_skimages_resize_to_the_whole_box():
+    masks = np.random.default_rng(0).uniform(0.2, 1, (4, 28, 28)).astype(np.float32)
+    masks[3] += 0.5
+    boxes = np.array([[3, 5, 50, 61], [10.4, 2.5, 12.6, 3.5], [0, 0, 80, 60], [30, 20, 40, 90]], np.float32)
+    pasted = paste_masks(masks, boxes, (60, 80), "matterport")
+    for full, mask, (x0, y0, x1, y1) in zip(pasted, masks, np.rint(boxes).astype(int).tolist(), strict=True):
+        whole = resize_image(torch.from_numpy(mask)[None], (y1 - y0, x1 - x0), "skimage")[0].numpy()[: 60 - y0]
+        np.testing.assert_allclose(full[y0:y1, x0:x1], whole, atol=1e-6)
+        assert np.count_nonzero(full) == np.count_nonzero(whole)  # nothing beyond the box
+    rles = roi_masks_to_rle(masks, boxes, (60, 80), 0.5, "matterport")
+    assert np.array_equal(np.stack([decode_rle(rle) for rle in rles]), pasted >= 0.5)
+
+
+def test_matterport_paste_of_an_empty_box():
+    mask = np.ones((1, 28, 28), np.float32)
+    for box in ([5, 5, 5, 9], [-9, -9, -2, -2], [70, 5, 99, 9]):
+        assert not rle_area(roi_masks_to_rle(mask, np.array([box], np.float32), (20, 30), paste="matterport")[0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from maskrcnn.config import DataConfig, ModelConfig
+from maskrcnn.config import DataConfig, MaskHeadConfig, ModelConfig
 from maskrcnn.errors import ConfigError, DataError, WeightsError
 from maskrcnn.instances import Instances
 from maskrcnn.predict.predictor import Predictor, choose_precision, prepare_ahead
-from maskrcnn.structures import Detections
+from maskrcnn.structures import Detections, KeypointSchema
 from tests.model.tiny import tiny_model
 
 
 class Fake(nn.Module):
     """One box from (8, 4) to (16, 12), one that covers the content, one pixel, and one that is not valid."""
 
-    classes, category_ids = ("cat", "dog"), (7, 3)
+    classes, category_ids, keypoints = ("cat", "dog"), (7, 3), None
 
     def __init__(self, **data: object) -> None:
         super().__init__()
@@ -80,6 +81,48 @@ def test_score_threshold() -> None:
     assert empty.boxes.shape == (0, 4)
     assert empty.rle == []
     assert empty.to_coco(1) == []
+
+
+def test_boxes_come_back_from_the_middle() -> None:
+    """24 x 64 lies 20 pixels below the top of 64 x 64; the photo is half as large."""
+
+    class Centred(Fake):
+        def forward(self, images: Tensor, sizes: Tensor) -> Detections:
+            assert images[:, :, 20:44].any(dim=1).all()
+            assert not images[:, :, :20].any()
+            assert not images[:, :, 44:].any()
+            found = super().forward(images, sizes)
+            found.boxes = torch.tensor([[[8.0, 30, 16, 42], [0, 0, 64, 64], [3, 3, 4, 4], [0, 0, 0, 0]]])
+            found.keypoints = torch.tensor([[[[10.0, 24, 0.7], [63, 43, 0.2]]]]).expand(1, 4, 2, 3)
+            return found
+
+    model = Centred(resize="grow", min_size=16, max_size=64, pad_place="centre", pad_multiple=64)
+    model.keypoints = KeypointSchema(("head", "tail"))  # type: ignore[assignment]
+    image = np.full((12, 32, 3), 200, np.uint8)
+    model.data = replace(model.data, min_size=24)
+    found = Predictor(model, "cpu")(image)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found.boxes, [[4, 5, 8, 11], [0, 0, 32, 12], [1.5, 0, 2, 0]])
+    assert found.keypoints is not None
+    np.testing.assert_allclose(found.keypoints[0], [[5, 2, 0.7], [31.5, 11.5, 0.2]])
+    assert found.keypoint_names == ("head", "tail")
+
+
+def test_matterports_boxes_are_whole_pixels() -> None:
+    """From the first to the last pixel: 64 become 33, so 63 steps become 32. Half goes to even, nothing goes."""
+
+    class Inclusive(Fake):
+        def forward(self, images: Tensor, sizes: Tensor) -> Detections:
+            found = super().forward(images, sizes)
+            found.boxes = torch.tensor(
+                [[[63 / 64, 0, 64.0, 63 * 5 / 64 + 1], [0, 0, 63, 63], [20.9, 20.9, 20.9, 20.9], [0, 0, 5, 5]]]
+            )
+            return found
+
+    model = Inclusive(min_size=64, max_size=64)
+    model.config = ModelConfig(inclusive=True, mask=MaskHeadConfig(paste="matterport"))
+    found = Predictor(model, "cpu")(np.zeros((33, 33, 3), np.uint8))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.boxes, [[0, 0, 33, 4], [0, 0, 32, 32]])
+    assert found.masks[0, 1:3, 1:32].all()
 
 
 def test_images_of_one_padded_size_share_a_pass() -> None:

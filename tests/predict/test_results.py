@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from maskrcnn.data.open import open_dataset
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
 from maskrcnn.predict.results import index_mask, save_results, to_coco
+from maskrcnn.structures import KeypointSchema
 
 
 def make_instances(path: Path | str | None = None, count: int = 2, size: tuple[int, int] = (20, 30)) -> Instances:
@@ -50,6 +53,35 @@ def test_to_coco_without_masks_or_image_id() -> None:
     assert to_coco(instances)[0]["image_id"] == 0
     instances.image_id = 5
     assert to_coco(instances)[0]["image_id"] == 5
+
+
+def with_keypoints(path: Path | None = None, names: tuple[str, ...] = ("head", "left_paw", "right_paw")) -> Instances:
+    points = np.array(
+        [[[3, 4, 0.9], [5, 6, 0.2], [11, 12, -3]], [[9, 9, 0.1], [20, 10, 0.5], [25, 15, 0.6]]], np.float32
+    )
+    return replace(make_instances(path), keypoints=points, keypoint_names=names)
+
+
+def test_keypoints_are_saved_and_open_as_a_data_set(tmp_path: Path) -> None:
+    """Results carry their scores; as annotations they are all visible, whatever the score."""
+    found = with_keypoints(write_image(tmp_path / "in" / "a.png"))
+    assert to_coco(found)[0]["keypoints"] == pytest.approx([3, 4, 0.9, 5, 6, 0.2, 11, 12, -3])
+    saved = save_results([found], tmp_path / "out")
+    assert saved.json is not None
+    document = json.loads(saved.json.read_text())
+    assert document["annotations"][0]["keypoints"] == [3, 4, 2, 5, 6, 2, 11, 12, 2]
+    assert document["annotations"][1]["keypoint_scores"] == pytest.approx([0.1, 0.5, 0.6])
+    dataset = open_dataset(saved.json)
+    assert dataset.keypoints == KeypointSchema(("head", "left_paw", "right_paw"), ((1, 2),))
+    np.testing.assert_array_equal(dataset[0].keypoints[..., :2], found.keypoints[..., :2])  # type: ignore[index]
+    assert (dataset[0].keypoints[..., 2] == 2).all()  # type: ignore[index]
+
+
+def test_keypoints_without_names(tmp_path: Path) -> None:
+    saved = save_results([with_keypoints(names=())], tmp_path, save=("json",))
+    assert saved.json is not None
+    document = json.loads(saved.json.read_text())
+    assert document["categories"][0]["keypoints"] == ["point_1", "point_2", "point_3"]
 
 
 def test_index_mask_puts_the_better_instance_on_top() -> None:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import maskrcnn.training.setup as setup
+from maskrcnn.config import KeypointHeadConfig
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, WeightsError
+from maskrcnn.structures import KeypointSchema
 from maskrcnn.training.loop import train
 from maskrcnn.weights.load import load_weights
 from maskrcnn.weights.native import save_model
@@ -56,24 +58,41 @@ def test_last_without_an_earlier_run(squares, tmp_path):
 
 def test_trunk_file(squares, tmp_path, monkeypatch):
     loaded = []
-    monkeypatch.setattr(setup, "load_backbone", lambda module, path: loaded.append((module, path)) or "3 tensors")
+    told = lambda *given, state: loaded.append(given) or "3 tensors"  # noqa: E731
+    monkeypatch.setattr(setup, "load_backbone", told)
     path = tmp_path / "mobilenet_v2.pth"
     torch.save({"features.0.0.weight": torch.zeros(1)}, path)
     model, said = start(squares[0], path, tmp_path)
-    assert loaded == [(model.backbone, path)]
+    assert loaded == [(model.backbone, path, None)]
     assert said == "weights: random but for the trunk; 3 tensors"
     _, said = start(squares[0], path, tmp_path, **{"model.image_mean": (0.0, 0.0, 0.0)})
     assert "warning: resnet18 was trained with model.image_mean [123.675" in said
 
 
-def test_torchvision_detector(squares, tmp_path, monkeypatch):
+def test_published_detector(squares, tmp_path, monkeypatch):
     source, _ = start(squares[0], None, tmp_path, **{"train.seed": 3})
-    monkeypatch.setattr("maskrcnn.weights.torchvision.load_torchvision", lambda path: source)
-    path = tmp_path / "maskrcnn.pth"
-    torch.save({"roi_heads.box_predictor.cls_score.weight": torch.zeros(1)}, path)
-    model, said = start(squares[0], path, tmp_path)
-    assert f"from {path}" in said
+    config = tiny_config(**{"model.image_mean": (1.0, 2.0, 3.0)})
+    monkeypatch.setattr("maskrcnn.weights.start.open_weights", lambda path: (source, config))
+    model, said = start(squares[0], "torchvision:maskrcnn_resnet50_fpn", tmp_path)
+    assert "from torchvision:maskrcnn_resnet50_fpn" in said
+    assert "warning: made with model.image_mean [1.0, 2.0, 3.0] (here [123.675" in said
     assert torch.equal(model.box_head.class_logits.weight, source.box_head.class_logits.weight)
+
+
+def test_another_family_of_networks_is_named(squares, tmp_path):
+    torch.save({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "best.pt")
+    with pytest.raises(WeightsError, match=r"best.pt: this is a YOLO checkpoint"):
+        start(squares[0], tmp_path / "best.pt", tmp_path)
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
+    with pytest.raises(WeightsError, match=r"not weights of this trunk .* choose the matching model.backbone.name"):
+        start(squares[0], tmp_path / "trunk.pth", tmp_path)
+
+
+def test_keypoints_of_data_and_model_must_go_together(squares, tmp_path):
+    with pytest.raises(ConfigError, match=r"model.keypoint: the data set has no keypoints; set it to null"):
+        start(squares[0], None, tmp_path, **{"model.keypoint": KeypointHeadConfig(channels=8)})
+    pointed = replace(squares[0], keypoints=KeypointSchema(("tip",)))
+    assert "the model no head for them (model.keypoint null)" in setup.resolve(tiny_config(), pointed)[1][0]
 
 
 def test_weights_of_another_width_are_warned_of(squares, tmp_path):
@@ -90,7 +109,7 @@ def test_weights_that_are_not_there(squares, tmp_path):
     with pytest.raises(WeightsError, match=r"gone.pth: unknown|gone.pth: no such file"):
         start(squares[0], tmp_path / "gone.pth", tmp_path)
     (tmp_path / "bad.pth").write_text("no weights")
-    with pytest.raises(WeightsError, match=r"bad.pth: truncated or not a weight file"):
+    with pytest.raises(WeightsError, match=r"bad.pth: not a readable PyTorch weight file"):
         start(squares[0], tmp_path / "bad.pth", tmp_path)
 
 

@@ -222,7 +222,7 @@ def test_other_runtime_errors_pass(squares, tmp_path, monkeypatch):
 
 
 class FixedMetrics:
-    mask = None
+    mask = keypoint = None
 
     def __init__(self, ap):
         self.box = {"ap": ap}

@@ -177,6 +177,8 @@ def test_sides_in_the_input():
     np.testing.assert_allclose(input_sides(table, DataConfig(min_size=96, max_size=200)), [[40, 20]])
     np.testing.assert_allclose(input_sides(table, DataConfig(min_size=96, max_size=96)), [[30, 15]])
     np.testing.assert_allclose(input_sides(table, DataConfig(resize="square", max_size=128)), [[40, 20]])
+    np.testing.assert_allclose(input_sides(table, DataConfig(resize="grow", min_size=96, max_size=200)), [[40, 20]])
+    np.testing.assert_allclose(input_sides(table, DataConfig(resize="grow", min_size=10, max_size=200)), [[20, 10]])
 
 
 def test_best_anchor_agrees_with_boxes_around_one_centre():

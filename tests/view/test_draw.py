@@ -13,7 +13,7 @@ from PIL import Image
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
-from maskrcnn.structures import Polygons, Record
+from maskrcnn.structures import KeypointSchema, Polygons, Record
 from maskrcnn.view.draw import COLORS, draw_instances, draw_truth, grid, side_by_side, to_supervision
 
 HEIGHT, WIDTH = 120, 160
@@ -39,6 +39,49 @@ def black() -> np.ndarray:
 
 
 TWO = [[20, 50, 60, 90], [100, 50, 140, 90]]
+
+
+def with_keypoints(names: tuple[str, ...] = ("nose", "left_eye", "tail")) -> Instances:
+    points = np.array(
+        [[[30, 60, 0.9], [50, 60, 0.5], [40, 80, 0]], [[110, 60, 1], [130, 60, 1], [120, 80, 1]]], np.float32
+    )
+    return replace(make_instances(TWO, [1, 0]), keypoints=points, keypoint_names=names)
+
+
+def test_keypoints_are_dots_and_lines_in_the_colour_of_their_object() -> None:
+    """A point whose third number is 0 is not labelled; what COCO does not join is not joined."""
+    drawn = draw_instances(with_keypoints(), black(), labels=False, boxes=False, masks=False)
+    assert drawn[60, 30].tolist() == drawn[60, 40].tolist() == rgb(1).tolist()
+    assert drawn[60, 120].tolist() == drawn[80, 120].tolist() == rgb(0).tolist()
+    assert not drawn[80, 40].any()
+    assert not drawn[70, 120].any()
+    bare = draw_instances(with_keypoints(names=()), black(), labels=False, boxes=False, masks=False)
+    assert bare[60, 30].any()
+    assert not bare[60, 40].any()
+    off = draw_instances(with_keypoints(), black(), labels=False, boxes=False, masks=False, keypoints=False)
+    assert not off.any()
+    large = draw_instances(with_keypoints(), black(), labels=False, boxes=False, masks=False, scale=2)
+    assert large[120, 60].tolist() == rgb(1).tolist()
+
+
+def test_keypoints_of_the_truth_are_drawn() -> None:
+    record = Record(
+        path=Path("a.png"),
+        image_id=1,
+        height=HEIGHT,
+        width=WIDTH,
+        boxes=np.array(TWO, np.float32),
+        labels=np.array([0, 1]),
+        masks=(),
+        crowd=np.zeros(2, bool),
+        areas=np.ones(2, np.float32),
+        annotation_ids=np.arange(2),
+        keypoints=np.array([[[40, 70, 2]], [[120, 70, 0]]], np.float32),
+    )
+    dataset = Dataset([record], ("cat", "dog"), (1, 2), keypoints=KeypointSchema(("nose",)))
+    drawn = draw_truth(record, dataset, black(), labels=False)
+    assert drawn[70, 40].tolist() == rgb(0).tolist()
+    assert not drawn[70, 120].any()
 
 
 def test_masks_have_the_colour_of_their_class() -> None:

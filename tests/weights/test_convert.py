@@ -89,7 +89,7 @@ def test_mistakes_are_told(folder, capsys):
     assert run("convert", "weights", tiny() / "ckpt", "ours", "--label-map", "labels.pbtxt") == 0
     assert "ours: is there already" in error_of(capsys, "convert", "weights", tiny() / "ckpt", "ours")
     said = error_of(capsys, "convert", "weights", "ours", "x", "--label-map", "labels.pbtxt")
-    assert "ours: classes: for weights of TensorFlow; these bring their own" in said
+    assert "ours: classes: a checkpoint of maskrcnn brings its own; leave it out" in said
     assert "nothing: no such file or folder" in error_of(capsys, "convert", "weights", "nothing", "x")
     said = error_of(capsys, "convert", "weights", tiny() / "ckpt", "y", "--pipeline-config", "none.config")
     assert "none.config" in said

@@ -138,14 +138,14 @@ def test_missing_and_unexpected_tensors_are_named(tmp_path):
         ("nothing", "nothing: no such file or folder; give a run folder"),
         ("empty", "empty: no checkpoint in this folder; give a run folder"),
         ("weights.safetensors", "weights.safetensors: no model.json beside it"),
-        ("model.h5", "model.h5: unknown kind of checkpoint; give a run folder"),
+        ("model.xyz", "model.xyz: unknown kind of checkpoint; give a run folder"),
         ("gone.pth", "gone.pth: no such file; give a run folder"),
     ],
 )
 def test_what_is_no_checkpoint(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "weights.safetensors").write_bytes(b"")
-    (tmp_path / "model.h5").write_bytes(b"")
+    (tmp_path / "model.xyz").write_bytes(b"")
     with pytest.raises(WeightsError, match=message):
         load_weights(tmp_path / name)
 

@@ -11,6 +11,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss,
 
 from maskrcnn.errors import WeightsError
 from maskrcnn.model.box_head import BoxOutput
+from maskrcnn.model.content import canvas_of
 from maskrcnn.model.rpn import RPNTargets
 from maskrcnn.ops.boxes import encode
 from maskrcnn.ops.masks import paste_masks
@@ -191,8 +192,8 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
         valid=torch.ones_like(labels_here, dtype=torch.bool),
     )
     assert samples.foreground.sum() > 5
-    sizes = torch.tensor(prepared.image_sizes)
-    _, _, output = ours.classify(features, sizes, samples.boxes, samples.valid)
+    canvas = canvas_of(prepared.tensors, torch.tensor(prepared.image_sizes))
+    _, _, output = ours.classify(features, canvas, samples.boxes, samples.valid)
     assert isinstance(output, BoxOutput)
     parts = ours.box_head.loss(output, samples, targets)
     assert abs(parts["class"].total / parts["class"].count - class_loss) < 1e-4
@@ -214,7 +215,7 @@ def test_losses_agree_given_their_matches_and_samples(theirs, ours):
     )  # fmt: skip
     image_index = torch.cat([torch.full((len(b),), i) for i, b in enumerate(positive_boxes)])
     labels_of = torch.cat([t["labels"][i] - 1 for t, i in zip(resized, positive_index, strict=True)])
-    ours_logits = ours.mask_head(ours.see_masks(features, sizes, torch.cat(positive_boxes), image_index), labels_of)
+    ours_logits = ours.mask_head(ours.see_masks(features, canvas, torch.cat(positive_boxes), image_index), labels_of)
     part = ours.mask_head.loss(ours_logits, target, torch.ones(len(target), dtype=torch.bool))["mask"]
     assert abs(part.total / part.count - expected) < 1e-4
 
@@ -246,8 +247,18 @@ def test_file_round_trip_and_messages(theirs, ours, tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere\.pth: no such file"):
         load_torchvision(tmp_path / "nowhere.pth")
     path.write_text("<html>")
+    with pytest.raises(WeightsError, match="a web page, not weights"):
+        load_torchvision(path)
+    path.write_text("weights")
     with pytest.raises(WeightsError, match="not a readable PyTorch weight file"):
         load_torchvision(path)
-    torch.save({"features.0.weight": torch.zeros(3)}, path)
-    with pytest.raises(WeightsError, match=r"features\.0\.weight.*not part of torchvision's"):
+    torch.save({"features.0.0.weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"a trunk without detector \(tensor 'features\.0\.0\.weight'\)"):
+        load_torchvision(path)
+    state = theirs.state_dict()
+    torch.save({**state, "backbone.body.0.0.weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"backbone\.body\.0\.0\.weight.*MobileNet and others are not"):
+        load_torchvision(path)
+    torch.save({name: value for name, value in state.items() if "bbox_pred" not in name}, path)
+    with pytest.raises(WeightsError, match=r"not a whole Mask R-CNN of torchvision: box_head\.box_deltas"):
         load_torchvision(path)

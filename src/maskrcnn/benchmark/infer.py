@@ -15,7 +15,7 @@ from maskrcnn.benchmark.peak import count_flop, counter
 from maskrcnn.benchmark.report import Row
 from maskrcnn.benchmark.subject import Subject, photo, photo_size, sized
 from maskrcnn.benchmark.timing import Ledger, Times, measure, peak_memory, seconds_clock, watched
-from maskrcnn.data.sample import pad_to
+from maskrcnn.data.resize import pad_to
 from maskrcnn.instances import Instances
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
@@ -86,7 +86,7 @@ def network_input(predictor: Predictor, pictures: list[Tensor]) -> tuple[Tensor,
     """Images (B, C, H, W) of one size, resized and padded, and the sizes (B, 2) of their contents; on the CPU."""
     prepared = [predictor.prepare(picture).content for picture in pictures]
     padded = predictor.fit((pictures[0].shape[-2], pictures[0].shape[-1]))[1]
-    images = torch.stack([pad_to(content, padded) for content in prepared])
+    images = torch.stack([pad_to(content, padded, predictor.model.data.pad_place) for content in prepared])
     return images, torch.tensor([tuple(content.shape[-2:]) for content in prepared])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.presets import preset
 from maskrcnn.structures import Targets
-from maskrcnn.weights.load import find_checkpoint, load_weights
-from maskrcnn.weights.native import read_model
+from maskrcnn.weights.classes import keypoint_schema
+from maskrcnn.weights.load import open_weights
 
 CLASSES = 80  # COCO's
+KEYPOINTS = 17  # a person's, as in COCO
 PHOTO_SIDE = 640  # pixels of the photo's longer side, as COCO's photos have
 DEFAULT_PHOTO = (480, 640)
 OBJECTS = 8  # of a training image; COCO has 7 on average
@@ -48,7 +48,8 @@ def random_subject(name: str, config: Config, classes: int | tuple[str, ...] = C
     """A network of `config` with random weights and so many classes, or classes of these names."""
     names = tuple(f"class {number}" for number in range(1, classes + 1)) if isinstance(classes, int) else classes
     network = config.replace(**{f"model.{field}": value for field, value in ALL_DETECTIONS.items()})
-    model = build_model(network.model, classes=names, data=config.data).eval()
+    keypoints = keypoint_schema(KEYPOINTS) if network.model.keypoint else None
+    model = build_model(network.model, classes=names, data=config.data, keypoints=keypoints).eval()
     if model.mask_head is not None:  # whole boxes: one run a column, as objects have; noise would have a hundred
         bias = model.mask_head.logits.bias
         assert bias is not None
@@ -61,9 +62,7 @@ def make_subject(models: tuple[str, ...], preset_name: str) -> Subject:
     """The only model, or the preset with random weights. Raises `WeightsError` where it cannot be read."""
     if not models:
         return random_subject(preset_name, preset(preset_name))
-    model = load_weights(models[0], **ALL_DETECTIONS)
-    foreign = Path(models[0]).suffix in (".pth", ".pt")
-    config = Config() if foreign else read_model(find_checkpoint(models[0]))[1]
+    model, config = open_weights(models[0], **ALL_DETECTIONS)
     return Subject(models[0], model, Config(model.config, model.data, config.train), random=False)
 
 
@@ -87,11 +86,12 @@ def photo(size: tuple[int, int], model: ModelConfig, data: DataConfig, seed: int
     return image.float() if data.pixels == "raw" else image
 
 
-def targets(batch: int, size: tuple[int, int], classes: int, cells: int) -> Targets:
+def targets(batch: int, size: tuple[int, int], classes: int, cells: int, points: int | None = None) -> Targets:
     """`OBJECTS` boxes with masks of their left half, in each of `batch` images of (height, width).
 
     Args:
         cells: S of `Targets.masks`; 0 without masks.
+        points: keypoints of each object, anywhere in its box; None: none.
     """
     generator = torch.Generator().manual_seed(0)
     sides = torch.tensor([size[1], size[0]], dtype=torch.float32)
@@ -99,6 +99,11 @@ def targets(batch: int, size: tuple[int, int], classes: int, cells: int) -> Targ
     extent = (torch.rand(batch, OBJECTS, 2, generator=generator) * 0.3 + 0.08) * sides
     masks = torch.zeros(batch, OBJECTS, cells, cells, dtype=torch.uint8)
     masks[..., : cells // 2] = 255
+    keypoints = None
+    if points is not None:
+        place = torch.rand(batch, OBJECTS, points, 2, generator=generator)
+        place = start[:, :, None] + place * extent[:, :, None]
+        keypoints = torch.cat([place, torch.full_like(place[..., :1], 2.0)], dim=-1)
     return Targets(
         boxes=torch.cat([start, start + extent], dim=-1),
         labels=torch.randint(0, classes, (batch, OBJECTS), generator=generator),
@@ -106,4 +111,5 @@ def targets(batch: int, size: tuple[int, int], classes: int, cells: int) -> Targ
         valid=torch.ones(batch, OBJECTS, dtype=torch.bool),
         crowd=torch.zeros(batch, OBJECTS, dtype=torch.bool),
         keys=torch.arange(batch),
+        keypoints=keypoints,
     )

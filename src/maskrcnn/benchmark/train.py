@@ -16,7 +16,7 @@ from maskrcnn.benchmark.peak import count_flop
 from maskrcnn.benchmark.report import Row
 from maskrcnn.benchmark.subject import DEFAULT_PHOTO, OBJECTS, Subject, photo, sized, targets
 from maskrcnn.benchmark.timing import Ledger, Times, measure, peak_memory, seconds_clock, watched
-from maskrcnn.data.sample import padded_size, resized_size
+from maskrcnn.data.resize import padded_size, resized_size
 from maskrcnn.structures import Batch
 from maskrcnn.training.gradients import backward
 from maskrcnn.training.optim import make_optimizer, set_rate
@@ -54,7 +54,9 @@ def made_batch(subject: Subject, batch: int, size: tuple[int, int]) -> Batch:
     return Batch(
         images=torch.stack([photo(size, model.config, model.data, seed) for seed in range(batch)]),
         sizes=torch.tensor([size] * batch),
-        targets=targets(batch, size, len(model.classes), cells),
+        targets=targets(
+            batch, size, len(model.classes), cells, None if model.keypoints is None else len(model.keypoints.names)
+        ),
     )
 
 

@@ -88,6 +88,7 @@ def _declare(command: Any) -> None:
     file = {"type": str, "metavar": "FILE", "help": "YAML or JSON with config fields, as `maskrcnn config` prints"}
     boxes = {"type": str, "default": "given", "help": "given: as annotated; masks: made anew around the masks"}
     optional: dict[str, Any] = {"type": str | None, "default": None}
+    theirs = {**optional, "metavar": "FILE", "help": f"that the weights had: {CONFIGS}"}
 
     p = command("demo", "make the Shapes data, train on it, measure, draw")
     p.add_argument("--out", type=str, default="runs/demo", help="folder for data, model and pictures")
@@ -113,18 +114,20 @@ def _declare(command: Any) -> None:
     p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=f"{DATA}; or {PIPELINE}")
     p.add_argument("--split", **optional, help="part of the data, where it has parts; without: val, or the only one")
     p.add_argument("--label-map", **optional, metavar="FILE", help="names the classes of the records, by name and id")
+    p.add_argument("--model-config", **theirs)
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
     p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
     p.add_argument("--device", **device)
     p.add_argument("--trust", **trust)
 
-    p = command("predict", "find objects in images, and draw or save them")
-    p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
-    p.add_argument("source", type=str, metavar="SOURCE", nargs="+", help="images and folders")
-    p.add_argument("--out", type=str, required=True, help="folder for the results")
+    p = command("predict", "find objects in images, and draw or save them", usage=PREDICT)
+    p.add_argument("model", type=str, metavar="MODEL", help=f"{MODEL}; without: torchvision's published one, for COCO")
+    p.add_argument("source", type=str, metavar="SOURCE", nargs="*", help="images and folders")
+    p.add_argument("--out", type=str, default="predictions", help="folder for the results")
     p.add_argument("--save", type=str, default="overlay,json", help=f"any of {','.join(SAVES)}")
     p.add_argument("--label-map", **optional, metavar="FILE", help="names the model's classes, by id")
+    p.add_argument("--model-config", **theirs)
     p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
     p.add_argument("--batch-size", type=int, default=1, help="images at a time")
     p.add_argument("--device", **device)
@@ -200,11 +203,14 @@ def _declare(command: Any) -> None:
     options.add_options(p)
 
     usage = "maskrcnn convert weights SRC DST [options]"
-    p = command("weights", "write TensorFlow's weights as a checkpoint of maskrcnn, or the other way", inside, usage)
-    p.add_argument("src", type=str, metavar="SRC", help="model.ckpt, frozen .pb, SavedModel, their folder, or a run")
-    p.add_argument("dst", type=str, metavar="DST", help="new folder, or DIR/model.ckpt for a checkpoint of TensorFlow")
-    p.add_argument("--pipeline-config", **optional, metavar="FILE", help="of SRC, where it does not lie beside it")
-    p.add_argument("--label-map", **optional, metavar="FILE", help="of SRC, where it does not lie beside it")
+    p = command("weights", "write another framework's weights as a checkpoint, or the other way", inside, usage)
+    p.add_argument("src", type=str, metavar="SRC", help=f"{MODEL}, TensorFlow's model.ckpt, .pb or SavedModel")
+    p.add_argument("dst", type=str, metavar="DST", help="new folder, DIR/model.ckpt, NAME.pth or NAME.h5, see --to")
+    p.add_argument("--to", **optional, help="maskrcnn, tensorflow, torchvision (.pth), matterport (.h5); by the name")
+    p.add_argument("--config", **theirs)
+    p.add_argument("--pipeline-config", **optional, metavar="FILE", help="of TensorFlow's SRC; the same as --config")
+    p.add_argument("--label-map", **optional, metavar="FILE", help="names of SRC: .pbtxt, or .txt with one a line")
+    p.add_argument("--classes", **several, metavar="NAME", help="names of SRC, without the background")
     p.add_argument("--moving-averages", action="store_true", help="take the moving averages of the variables")
 
     command("doctor", "print versions, devices and optional packages")
@@ -224,7 +230,13 @@ TOP: dict[str, Any] = {
 BENCHMARK = "maskrcnn benchmark [PART ...] [options]"
 TRAIN = "maskrcnn train DATA [options]"
 PIPELINE = "a pipeline.config of the TensorFlow Object Detection API, which names its data"
-WEIGHTS = "imagenet, none, last, a weight file or a run; auto: imagenet, or a pipeline.config's fine_tune_checkpoint"
+WEIGHTS = (
+    "coco (torchvision's detector), imagenet, last, none, a weight file or a run; auto: imagenet, or the "
+    "fine_tune_checkpoint of a pipeline.config"
+)
+MODEL = "run, checkpoint folder, weight file or torchvision:NAME"
+PREDICT = "maskrcnn predict [MODEL] SOURCE [SOURCE ...] [options]"
+CONFIGS = "Detectron2's YAML, MMDetection's or Matterport's .py, a pipeline.config"
 EXPORT = "maskrcnn export MODEL FILE [options]"
 CHECK = "all reads every file first, annotations none; auto: all up to 20,000 images; none checks nothing"
 DATA = "folder, annotation file or shards; several are joined, their classes by name"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn import options
-from maskrcnn.config import Config
+from maskrcnn.config import Config, ModelConfig
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.pipeline.read import looks_like_pipeline
 from maskrcnn.presets import PRESETS, preset
@@ -38,7 +38,7 @@ def train(given: Any) -> None:
         config, reasons, dataset, val, weights = planned(given)
     else:
         config, reasons, dataset, val = _planned(given)
-        weights = None if given.resume else _weights(given.weights, config.model.backbone.name)
+        weights = None if given.resume else _weights(given.weights, config.model)
     _say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
     from maskrcnn.training.loop import train as run_training
 
@@ -70,9 +70,11 @@ def predict(given: Any) -> None:
         raise ConfigError(f"--score-threshold {given.score_threshold} must lie between 0 and 1")
     if given.batch_size < 1:
         raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
-    from maskrcnn.cli.measured import open_predictor
+    from maskrcnn.cli.measured import choose_model, open_predictor
     from maskrcnn.predict.results import save_results
 
+    if note := choose_model(given):
+        _say(note)
     predictor = open_predictor(given)
     stream = predictor.stream(given.source, batch_size=given.batch_size, score_threshold=given.score_threshold)
     print(save_results(stream, Path(given.out), kinds))
@@ -188,15 +190,20 @@ def convert_config(given: Any) -> None:
 def convert_weights(given: Any) -> None:
     from maskrcnn.weights.convert import convert_weights as convert
 
+    for one, other in (("config", "pipeline_config"), ("classes", "label_map")):
+        if given[one] and given[other]:
+            raise ConfigError(f"--{one} and --{other.replace('_', '-')} say the same thing; leave one of them out")
     files = convert(
         given.src,
         given.dst,
-        config=given.pipeline_config,
-        classes=given.label_map,
+        to=given.to,
+        config=given.config or given.pipeline_config,
+        classes=given.classes or given.label_map,
         moving_averages=given.moving_averages or None,
     )
     print("\n".join(f"written: {file}" for file in files))
-    print(f"next: maskrcnn predict {given.dst} IMAGES --out predictions")
+    theirs = next((f" --model-config {file}" for file in files if file.suffix == ".py"), "")  # Matterport's Config
+    print(f"next: maskrcnn predict {given.dst} IMAGES{theirs} --out predictions")
 
 
 def doctor(given: Any) -> None:
@@ -265,6 +272,7 @@ def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
     fixed = _fields(given)
     set_fields(preset(name or "small"), fixed)  # mistakes end here, before the data is read
     earlier = _config_of(Path(given.out)) if given.resume else None
+    network = None if name or given.resume else _network(given.weights)
     if earlier:
         config = options.apply(earlier, fixed)
         fixed = {"train.seed": config.train.seed}
@@ -273,10 +281,19 @@ def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
     training, validation, reason = choose_splits(dataset, val, fixed.get("train.seed", 0))
     if earlier:
         return config, [reason, f"the config of {given.out}"], training, validation
+    heads: list[str] = []
+    if network:
+        from maskrcnn.weights.start import fit_heads
+
+        network, heads = fit_heads(network, training)
     planned = plan(
-        training, name, fixed=fixed, accelerator=_has_accelerator(given.device), pretrained=given.weights != "none"
+        training,
+        name or network,
+        fixed=fixed,
+        accelerator=_has_accelerator(given.device),
+        pretrained=given.weights != "none",
     )
-    return planned.config, [reason, *planned.reasons], training, validation
+    return planned.config, [reason, *planned.reasons, *heads], training, validation
 
 
 def _checked(dataset: Dataset, given: Any) -> Dataset:
@@ -319,15 +336,28 @@ def _fields(given: Any) -> dict[str, Any]:
     return {**(options.read_file(Path(given.config)) if given.config else {}), **options.chosen(given)}
 
 
-def _weights(weights: str, backbone: str) -> str | Path | None:
-    """What `train` takes: None, "last" or a file."""
+def _weights(weights: str, model: ModelConfig) -> str | Path | None:
+    """What `train` takes: None, "last", a published name or a path."""
     if weights == "none":
         return None
     if weights in ("auto", "imagenet"):
         from maskrcnn.weights.imagenet import imagenet_file
 
-        return imagenet_file(backbone)
+        return imagenet_file(model.backbone.name)
+    if weights == "coco":
+        from maskrcnn.weights.start import coco_name
+
+        return coco_name(model)
     return weights
+
+
+def _network(weights: str) -> Config | None:
+    """The network of another framework's detector, which training then starts with; None for other weights."""
+    if weights in ("none", "auto", "imagenet", "last"):
+        return None
+    from maskrcnn.weights.start import network_of
+
+    return network_of(weights)
 
 
 def _say(text: str) -> None:

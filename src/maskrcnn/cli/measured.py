@@ -15,8 +15,42 @@ if TYPE_CHECKING:
     from maskrcnn.predict.exported.model import ExportedModel
     from maskrcnn.predict.predictor import Predictor
 
+PUBLISHED = "torchvision:maskrcnn_resnet50_fpn_v2"
+"""What predicts where no model is named."""
 NAMELESS = "give one to name them"
 """In the warning of weights whose classes nothing names."""
+
+
+def choose_model(given: Any) -> str:
+    """Take torchvision's published weights for `maskrcnn predict photo.jpg`, which names no model. Gives a note, or "".
+
+    Raises:
+        ConfigError: a model without images.
+    """
+    named = Path(given.model)
+    if given.source and not _is_image(named):
+        return ""  # a folder before images is meant to be a run
+    if not _is_image(named) and not _holds_images(named):
+        raise ConfigError(
+            f"missing: SOURCE; give images or folders after {given.model}, or an image alone for {PUBLISHED}"
+        )
+    given.source, given.model = [given.model, *given.source], PUBLISHED
+    return f"no model is named: {PUBLISHED} finds the 80 kinds of objects of COCO"
+
+
+def _is_image(path: Path) -> bool:
+    from maskrcnn.predict.sources import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether it is a folder of images, and not one of a model."""
+    from maskrcnn.weights.load import is_ours, means_tensorflow
+
+    if not folder.is_dir() or is_ours(folder) or means_tensorflow(folder):
+        return False
+    return any(_is_image(file) for file in folder.iterdir())
 
 
 def open_predictor(given: Any) -> Predictor:
@@ -30,16 +64,20 @@ def open_predictor(given: Any) -> Predictor:
     """
     from maskrcnn.predict.predictor import Predictor
 
+    options: dict[str, Any] = {"device": given.device, "trust": given.trust}
+    if given.model_config:
+        options["config"] = given.model_config
     if not given.label_map:
-        return Predictor.load(given.model, device=given.device, trust=given.trust)
+        return Predictor.load(given.model, **options)
     evaluates = "dataset" in given
     if not evaluates and _is_tensorflow(given.model):
         from maskrcnn.weights.tensorflow.model import load_tensorflow
 
-        return Predictor(load_tensorflow(given.model, classes=Path(given.label_map)), given.device)
+        model = load_tensorflow(given.model, classes=Path(given.label_map), config=given.model_config)
+        return Predictor(model, given.device)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        predictor = Predictor.load(given.model, device=given.device, trust=given.trust)
+        predictor = Predictor.load(given.model, **options)
     sentences = [str(warning.message) for warning in told]
     for sentence in sentences:
         if NAMELESS not in sentence:

@@ -185,7 +185,7 @@ def planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None, Any
     check_placeholders(pipeline, train=not records, val=not validation, weights=starts)
     weights: Any = None
     if not given.resume:
-        weights = fine_tune_checkpoint(pipeline) if starts else _weights(given.weights, config.model.backbone.name)
+        weights = fine_tune_checkpoint(pipeline) if starts else _weights(given.weights, config.model)
     train, val, notes = open_pipeline_data(pipeline, train=records, val=validation, masks=masks)
     reasons = [f"the config of {pipeline.path}", *notes]
     if given.resume and (earlier := _config_of(Path(given.out))):

@@ -17,6 +17,7 @@ from maskrcnn.config.model import (
     BackboneConfig,
     BoxHeadConfig,
     FPNConfig,
+    KeypointHeadConfig,
     MaskHeadConfig,
     ModelConfig,
     PoolerConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "FPNConfig",
+    "KeypointHeadConfig",
     "MaskHeadConfig",
     "ModelConfig",
     "PoolerConfig",
@@ -124,27 +126,40 @@ def check(config: Config) -> None:
 
 def _arrangement_rules(model: ModelConfig, data: DataConfig) -> list[tuple[bool, str, str]]:
     """What goes with a pyramid, and what without."""
-    levels, box, mask = len(model.rpn.anchors.sizes), model.box, model.mask
+    levels, box, backbone = len(model.rpn.anchors.sizes), model.box, model.backbone
+    heads = (("box", box), ("mask", model.mask), ("keypoint", model.keypoint))
+    poolers = [(f"model.{name}.pooler", head.pooler) for name, head in heads if head is not None]
+    unpooled = [(pooler.max_pool == (1, 1), f"{name}.max_pool",
+                 f"{pooler.max_pool} is for networks without a pyramid whose trunk ends at c4; set it to (1, 1)")
+                for name, pooler in poolers]  # fmt: skip
     if model.fpn is not None:
-        poolers = [("model.box.pooler", box.pooler)] + ([("model.mask.pooler", mask.pooler)] if mask else [])
-        plain = [(pooler.kind == "roi_align" and pooler.max_pool == (1, 1), name,
-                  "crop_and_resize and max_pool are for networks without a pyramid; set model.fpn null")
-                 for name, pooler in poolers]  # fmt: skip
         return [
             (levels == 5, "model.rpn.anchors.sizes",
              f"has {levels} levels; give one tuple for each of P2, P3, P4, P5, P6"),
-            (model.backbone.stride is None, "model.backbone.stride",
-             f"{model.backbone.stride} is for networks without a pyramid; leave it null, or set model.fpn null"),
+            (backbone.stride is None, "model.backbone.stride",
+             f"{backbone.stride} is for networks without a pyramid; leave it null, or set model.fpn null"),
+            (backbone.output == "c4", "model.backbone.output",
+             f"{backbone.output} is for networks without a pyramid; leave it c4, or set model.fpn null"),
+            (model.fpn.norm != "gn" or model.fpn.channels % 32 == 0, "model.fpn.channels",
+             f"{model.fpn.channels} must be a multiple of 32 for the 32 groups of model.fpn.norm gn"),
             (data.pad_multiple % 32 == 0 and data.pad_multiple > 0, "data.pad_multiple",
              f"{data.pad_multiple} must be a multiple of 32, the stride of P5"),
-            *plain,
+            *unpooled,
         ]  # fmt: skip
-    return [
+    one_map = [
         (levels == 1, "model.rpn.anchors.sizes",
          f"has {levels} levels; without a pyramid (model.fpn null) there is one"),
-        (model.backbone.stride in (8, 16), "model.backbone.stride",
-         f"{model.backbone.stride} must be 8 or 16 without a pyramid (model.fpn null)"),
+        (backbone.stride in (8, 16), "model.backbone.stride",
+         f"{backbone.stride} must be 8 or 16 without a pyramid (model.fpn null)"),
         (data.pad_multiple > 0, "data.pad_multiple", f"{data.pad_multiple} must be positive"),
+        *((pooler.levels == "floor", f"{name}.levels",
+           f"{pooler.levels} chooses between the maps of a pyramid; without one (model.fpn null) leave it floor")
+          for name, pooler in poolers),
+    ]  # fmt: skip
+    if backbone.output == "c5":
+        return [*one_map, *unpooled]
+    return [
+        *one_map,
         (box.convolutions == 0 and box.fully_connected == 0, "model.box.fully_connected",
          "must be 0, and model.box.convolutions too: without a pyramid the trunk's last stage takes their place"),
         (min(box.pooler.max_pool) > 0 and box.pooler.max_pool[0] <= box.pooler.resolution, "model.box.pooler.max_pool",
@@ -164,8 +179,12 @@ def _head_rules(model: ModelConfig) -> list[tuple[bool, str, str]]:
             ("model.box.candidates_per_image", box.candidates_per_image),
             ("model.box.detections_per_class", box.detections_per_class))),
         (0 <= box.dropout < 1, "model.box.dropout", f"{box.dropout} must lie in [0, 1)"),
+        (box.norm != "gn" or box.convolution_channels % 32 == 0, "model.box.convolution_channels",
+         f"{box.convolution_channels} must be a multiple of 32 for the 32 groups of model.box.norm gn"),
         (backbone.width > 0 and backbone.min_width > 0, "model.backbone.width",
          f"{backbone.width}, and model.backbone.min_width {backbone.min_width}, must be positive"),
+        *_cascade_rules(model),
+        *_crop_rules(model),
     ]  # fmt: skip
     if (mask := model.mask) is not None:
         rules += [
@@ -174,8 +193,42 @@ def _head_rules(model: ModelConfig) -> list[tuple[bool, str, str]]:
             (mask.resize is None or mask.resize > 1, "model.mask.resize", f"{mask.resize} must be at least 2"),
             (mask.predictor_kernel == 1 or mask.upsamplings == 0, "model.mask.predictor_kernel",
              f"{mask.predictor_kernel} needs model.mask.upsamplings 0; or set it to 1"),
+            (mask.norm != "gn" or mask.channels % 32 == 0, "model.mask.channels",
+             f"{mask.channels} must be a multiple of 32 for the 32 groups of model.mask.norm gn"),
+        ]  # fmt: skip
+    if (keypoint := model.keypoint) is not None:
+        rules += [
+            (keypoint.convolutions >= 0 and keypoint.channels > 0, "model.keypoint.channels",
+             f"{keypoint.channels}, and model.keypoint.convolutions {keypoint.convolutions}, must be positive"),
+            (model.fpn is not None or backbone.output == "c5", "model.keypoint",
+             "reads a map of the whole image; without a pyramid set model.backbone.output c5, or model.keypoint null"),
         ]  # fmt: skip
     return rules
+
+
+def _cascade_rules(model: ModelConfig) -> list[tuple[bool, str, str]]:
+    box, stages = model.box, model.box.cascade
+    return [
+        (not stages or box.class_agnostic, "model.box.class_agnostic",
+         "must be true with model.box.cascade: a head moves a box before its class is known"),
+        (all(0 < iou <= 1 and min(weights) > 0 for iou, weights in stages), "model.box.cascade",
+         f"{stages} must be (overlap, weights) pairs with 0 < overlap <= 1 and positive weights"),
+        (bool(stages) or model.mask is None or not model.mask.each_stage, "model.mask.each_stage",
+         "needs the stages of model.box.cascade, which is empty; set it false"),
+    ]  # fmt: skip
+
+
+def _crop_rules(model: ModelConfig) -> list[tuple[bool, str, str]]:
+    """Matterport's conventions are defined for its crops alone."""
+    heads = (("box", model.box), ("mask", model.mask), ("keypoint", model.keypoint))
+    poolers = [(f"model.{name}.pooler", head.pooler) for name, head in heads if head is not None]
+    crops = model.fpn is not None and all(pooler.kind == "crop_and_resize" for _, pooler in poolers)
+    return [
+        *((pooler.levels == "floor" or pooler.kind == "crop_and_resize", f"{name}.levels",
+           f"{pooler.levels} needs {name}.kind crop_and_resize; or set it floor") for name, pooler in poolers),
+        (crops or not model.inclusive, "model.inclusive",
+         "needs a pyramid and crop_and_resize in the pooler of every head; or set it false"),
+    ]  # fmt: skip
 
 
 def _schedule_rules(train: TrainConfig) -> list[tuple[bool, str, str]]:

@@ -10,19 +10,27 @@ from typing import Literal
 class DataConfig:
     """From the file to the padded input tensor."""
 
-    resize: Literal["short", "square", "fixed"] = "short"
+    resize: Literal["short", "square", "fixed", "grow"] = "short"
     """short: short side to `min_size`, long side at most `max_size`; square: long side to `max_size`, padded square;
-    fixed: height `min_size`, width `max_size`, whatever the shape."""
+    fixed: height `min_size`, width `max_size`, whatever the shape; grow: short side at least `min_size`, never made
+    smaller for it, long side at most `max_size`, padded square (Matterport)."""
     min_size: int = 800
     """Short side in pixels (all peers: 800); fixed: height."""
     max_size: int = 1333
     """Longest long side in pixels (all peers: 1333); fixed: width."""
-    interpolation: Literal["antialias", "bilinear", "tensorflow"] = "antialias"
-    """antialias: bilinear with a filter on shrinking, rounded to uint8 (Detectron2's Pillow); bilinear: none, kept as
-    float (torchvision); tensorflow: the same without the shift by half a pixel (TensorFlow's old bilinear)."""
-    size_rounding: Literal["nearest", "floor", "tensorflow"] = "nearest"
-    """How a scaled side becomes whole: nearest (Detectron2, MMDetection), floor (torchvision), or tensorflow: nearest,
-    half to even, in float32."""
+    interpolation: Literal["antialias", "bilinear", "tensorflow", "opencv", "skimage", "pillow"] = "antialias"
+    """antialias: bilinear with a filter on shrinking, rounded to uint8; pillow: the same by Pillow itself (Detectron2),
+    slower, another by one grey level in 0.2 % of the values when it shrinks; bilinear: no filter, kept as float
+    (torchvision); tensorflow: the same without the shift by half a pixel (TensorFlow's old bilinear); opencv:
+    bilinear in its fixed-point numbers, uint8 (MMDetection); skimage: bilinear with black around the image, cut to
+    uint8 (Matterport)."""
+    size_rounding: Literal["nearest", "floor", "tensorflow", "even"] = "nearest"
+    """How a scaled side becomes whole: nearest (Detectron2, MMDetection), floor (torchvision), even: nearest, half to
+    even (Matterport), or tensorflow: the same in float32."""
+    pad_place: Literal["corner", "centre"] = "corner"
+    """Where the image lies in the padded input: at the top left (all others), or in the middle (Matterport)."""
+    pad_value: Literal["mean", "black"] = "mean"
+    """What it is padded with: 0 after the mean is subtracted (all others), or before (Matterport)."""
     pad_multiple: int = 32
     """Padded sides are multiples of this (P5 has stride 32; all peers: 32); 1, no padding, is possible without a
     pyramid."""

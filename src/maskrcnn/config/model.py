@@ -11,11 +11,20 @@ class BackboneConfig:
     """The trunk."""
 
     name: str = "resnet50"
-    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, mobilenet_v2, efficientnet_lite0;
+    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x4d/32x8d/64x4d, swin_t/s/b, convnext_tiny/small/base,
+    mobilenet_v2, efficientnet_lite0;
     without a pyramid also TensorFlow's resnet_v1_50/101/152, inception_v2, inception_resnet_v2."""
     stride: int | None = None
     """Pixels per cell of the one map that a network without a pyramid sees: 16, or 8 with dilated convolutions
     ("atrous"); null with a pyramid."""
+    output: Literal["c4", "c5"] = "c4"
+    """Of a ResNet without a pyramid. c4: the last stage runs on the crop of each RoI (Faster R-CNN on ResNet, He 2016);
+    c5: on the whole image, dilated, and the heads read its map (Detectron2's DC5)."""
+    stride_in_1x1: bool = False
+    """ResNet: the first 1x1 convolution of a block halves the map, not the 3x3 (Caffe's ResNets: Detectron2's MSRA
+    weights, MMDetection's caffe style, Matterport)."""
+    stem_pool: Literal["symmetric", "same"] = "symmetric"
+    """ResNet: padding of the stem's max pooling; same: on the right and below alone (Keras: Matterport)."""
     width: float = 1.0
     """Factor on the channels of inception_v2 (slim's depth_multiplier)."""
     min_width: int = 16
@@ -23,10 +32,10 @@ class BackboneConfig:
     stage_two_padding: Literal["valid", "same"] = "valid"
     """Padding where the last stage of inception_resnet_v2 halves its map: slim valid (17 to 8 cells), Keras same (to
     9)."""
-    norm: Literal["frozen_bn", "frozen_statistics", "bn"] = "frozen_bn"
-    """frozen_bn: statistics and scale fixed, as all peers fine-tune (batches of 1-2 images make poor statistics);
-    frozen_statistics: scale and shift train (TensorFlow Object Detection API); bn: trainable, for training from scratch
-    or large batches."""
+    norm: Literal["frozen_bn", "frozen_statistics", "bn", "gn"] = "frozen_bn"
+    """Of ResNets; Swin and ConvNeXt have layer norms. frozen_bn: statistics and scale fixed, as all peers fine-tune
+    (batches of 1-2 images make poor statistics); frozen_statistics: scale and shift train (TensorFlow Object Detection
+    API); bn: trainable, for training from scratch or large batches; gn: 32 groups (Wu 2018)."""
     norm_eps: float = 1e-5
     """Added to the variance; torchvision runs its released COCO_V1 files with 0."""
     frozen_stages: int = 2
@@ -40,8 +49,8 @@ class FPNConfig:
 
     channels: int = 256
     """Width of all levels; FPN paper: 256."""
-    norm: Literal["none", "bn"] = "none"
-    """bn helps from scratch."""
+    norm: Literal["none", "bn", "gn"] = "none"
+    """bn helps from scratch; gn: 32 groups."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class RPNConfig:
     """Scale of dx, dy, dw, dh (peers: 1; TensorFlow Object Detection API: 10, 10, 5, 5)."""
     limit_log_scale: bool = True
     """Bound dw and dh so that a box grows to at most 62 times its anchor (Detectron); false: unbounded."""
+    limit_shrinking: bool = False
+    """And shrinks to at least a 62nd of it (MMDetection)."""
     foreground_iou: float = 0.7
     """An anchor overlapping an object by at least this is positive (Faster R-CNN paper: 0.7)."""
     background_iou: float = 0.3
@@ -99,6 +110,8 @@ class RPNConfig:
     """Anchors in the loss (paper: 256)."""
     positive_fraction: float = 0.5
     """At most this part of the samples is positive (paper: 1:1)."""
+    pool: Literal["levels", "image"] = "levels"
+    """Which proposals compete in `pre_nms_*` and NMS: those of one level, or those of all levels (Matterport)."""
     pre_nms_train: int | None = 2000
     """Proposals kept per level before NMS in training (Detectron2, torchvision: 2000); null: all."""
     pre_nms_test: int | None = 1000
@@ -130,7 +143,10 @@ class PoolerConfig:
 
     kind: Literal["roi_align", "crop_and_resize"] = "roi_align"
     """roi_align: the paper's; crop_and_resize: one bilinear sample a cell, the outer cells on the border of the box
-    (TensorFlow), for networks without a pyramid."""
+    (TensorFlow, Matterport)."""
+    levels: Literal["floor", "round"] = "floor"
+    """Level of the pyramid that a box is read from: 4 + log2(side / 224) cut to a whole number (FPN paper), or rounded
+    (Matterport)."""
     resolution: int = 7
     """Cells per side."""
     max_pool: tuple[int, int] = (1, 1)
@@ -156,8 +172,13 @@ class BoxHeadConfig:
     """Fully connected layers (FPN paper: 2; 4conv1fc: 1); 0 without a pyramid, whose last stage takes their place."""
     fully_connected_channels: int = 1024
     """Their width (paper: 1024)."""
-    norm: Literal["none", "bn"] = "none"
-    """Normalisation of the convolutions."""
+    norm: Literal["none", "bn", "gn"] = "none"
+    """Normalisation of the convolutions; gn: 32 groups."""
+    cascade: tuple[tuple[float, tuple[float, float, float, float]], ...] = ()
+    """Further box heads, each on the boxes of the one before (Cascade R-CNN, Cai 2018): foreground IoU and box weights
+    of each. Scores are averaged over all heads."""
+    cascade_average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged: probabilities (Detectron2) or, before the softmax, logits (MMDetection)."""
     dropout: float = 0.0
     """Part of the inputs of the two predictors that is set to 0 in training."""
     class_agnostic: bool = False
@@ -170,9 +191,14 @@ class BoxHeadConfig:
     """A proposal overlapping an object by at least this is foreground, any other background (paper: 0.5)."""
     add_truth: bool = True
     """Train on the true boxes as proposals too (all peers do)."""
+    classes_per_box: Literal["all", "best"] = "all"
+    """Detections of a proposal: of every class above the threshold, or of the best alone, which may be background
+    (Matterport)."""
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     """Scale of dx, dy, dw, dh (all peers: 10, 10, 5, 5)."""
     limit_log_scale: bool = True
+    """As in the RPN."""
+    limit_shrinking: bool = False
     """As in the RPN."""
     smooth_l1_beta: float = 1.0 / 9.0
     """As in the RPN."""
@@ -214,8 +240,11 @@ class MaskHeadConfig:
     """2x2 deconvolutions: 1 gives 28x28 (paper), 2 gives 56x56."""
     predictor_kernel: int = 1
     """Cells per side of the last convolution, to one logit (paper: 1; TensorFlow Object Detection API: 3)."""
-    norm: Literal["none", "bn"] = "none"
-    """Normalisation of the convolutions."""
+    norm: Literal["none", "bn", "gn"] = "none"
+    """Normalisation of the convolutions; gn: 32 groups."""
+    each_stage: bool = False
+    """With `box.cascade`: a mask head for each box head, their probabilities averaged (MMDetection); false: one, on the
+    last boxes (Detectron2)."""
     class_agnostic: bool = False
     """One mask for all classes instead of one for each."""
     loss: Literal["bce", "dice", "bce+dice"] = "bce"
@@ -226,14 +255,31 @@ class MaskHeadConfig:
     """Weight of the Dice part."""
     loss_weight: float = 1.0
     """Weight of the whole mask loss (paper: 1; TensorFlow Object Detection API: 4)."""
-    paste: Literal["exact", "torchvision", "tensorflow"] = "exact"
+    paste: Literal["exact", "torchvision", "tensorflow", "matterport"] = "exact"
     """exact: sample the mask at pixel centres inside the float box (Detectron2, MMDetection); torchvision: pad by one
     cell, grow the box, cut it to whole pixels; tensorflow: the outer cells lie on the border of the box, for the truth
-    too, the outer pixels on that of the image."""
+    too, the outer pixels on that of the image; matterport: as exact, inside the box rounded to whole
+    pixels."""
     threshold: float = 0.5
     """A pixel belongs to the object from this probability on (paper: 0.5); tensorflow: above it."""
     soft_targets: bool = False
     """Train on the covered fraction of each cell instead of 0 or 1."""
+
+
+@dataclass(frozen=True)
+class KeypointHeadConfig:
+    """The keypoints of each detection (Mask R-CNN paper, section 5). Their number comes from the data."""
+
+    pooler: PoolerConfig = field(default_factory=lambda: PoolerConfig(resolution=14))
+    """14x14 (paper); the heat map is four times as large."""
+    convolutions: int = 8
+    """3x3 convolutions before the predictor (paper: 8)."""
+    channels: int = 512
+    """Their width (paper: 512)."""
+    score: Literal["probability", "logit"] = "probability"
+    """The third number of a keypoint: its share of the heat map's softmax (Detectron2), or the logit (torchvision)."""
+    loss_weight: float = 1.0
+    """Weight of the keypoint loss (paper: 1)."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +297,10 @@ class ModelConfig:
     """Box head."""
     mask: MaskHeadConfig | None = field(default_factory=MaskHeadConfig)
     """Mask head; None: boxes only (Faster R-CNN)."""
+    keypoint: KeypointHeadConfig | None = None
+    """Keypoint head, for data with keypoints; None: none."""
+    inclusive: bool = False
+    """Inside the network a box ends at the index of its last pixel, one less than its edge (Matterport)."""
     image_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     """Subtracted from each channel (ImageNet, RGB, 0..255)."""
     image_std: tuple[float, ...] = (58.395, 57.12, 57.375)

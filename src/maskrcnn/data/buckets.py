@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import resized_size
+from maskrcnn.data.resize import padded_size, resized_size
 from maskrcnn.structures import Record
 from maskrcnn.table import Table
 
@@ -65,7 +65,8 @@ def plan_shapes(records: Sequence[Record], data: DataConfig, *, training: bool =
     """
     table = Table.of(records)
     distinct, which = np.unique(table.sizes, axis=0, return_inverse=True)
-    padded = np.array([_padded(size, data) for size in distinct.tolist()], np.int64).reshape(-1, 2)[which.ravel()]
+    inputs = [padded_size(*resized_size(height, width, data), data) for height, width in distinct.tolist()]
+    padded = np.array(inputs, np.int64).reshape(-1, 2)[which.ravel()]
     objects = table.counts
     if training:
         objects = objects + _added(objects, data)
@@ -122,13 +123,6 @@ def _filled(rest: np.ndarray, order: np.ndarray, plan: Plan, batch_size: int) ->
     new = ~np.isin(order, rest)
     again = np.concatenate([order[new & fits], order[new & ~fits], rest])
     return np.concatenate([rest, np.resize(again, batch_size - len(rest))])
-
-
-def _padded(size: Sequence[int], data: DataConfig) -> tuple[int, int]:
-    height, width = resized_size(size[0], size[1], data)
-    if data.resize == "square":
-        height = width = data.max_size
-    return -height // data.pad_multiple * -data.pad_multiple, -width // data.pad_multiple * -data.pad_multiple
 
 
 def _choose_sizes(padded: np.ndarray, limit: int) -> tuple[tuple[int, int], ...]:

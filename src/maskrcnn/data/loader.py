@@ -20,6 +20,7 @@ from torch.utils import data as torch_data
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.buckets import Group, Plan, plan_shapes, sample_key, training_order
+from maskrcnn.data.resize import corner_of, pad_to
 from maskrcnn.data.sample import load_record, usual_channels
 from maskrcnn.data.transforms import Objects, augment
 from maskrcnn.dataset import Dataset
@@ -245,34 +246,35 @@ class _Source(torch_data.Dataset):
         return image
 
     def _collate(self, samples: Sequence[_Sample], group: Group) -> Batch:
-        images = torch.zeros((len(samples), len(samples[0].image), *group.size), dtype=samples[0].image.dtype)
-        sizes = torch.zeros((len(samples), 2), dtype=torch.int64)
-        for b, sample in enumerate(samples):
-            height, width = sample.image.shape[-2:]
-            images[b, :, :height, :width] = sample.image
-            sizes[b, 0], sizes[b, 1] = height, width
+        place = self.data.pad_place
+        contents = [(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples]
+        corners = [corner_of(content, group.size, place) for content in contents]
+        truth = [
+            sample.objects.shifted(*corner) if any(corner) else sample.objects
+            for sample, corner in zip(samples, corners, strict=True)
+        ]
         return Batch(
-            images=images,
-            sizes=sizes,
-            targets=self._targets(samples, group.count),
+            images=torch.stack([pad_to(sample.image, group.size, place) for sample in samples]),
+            sizes=torch.tensor(contents, dtype=torch.int64),
+            targets=self._targets(truth, [sample.key for sample in samples], group.count),
             image_ids=tuple(sample.record.image_id for sample in samples),
             paths=tuple(str(sample.record.path) for sample in samples),
             original_sizes=tuple(sample.record.size for sample in samples),
         )
 
-    def _targets(self, samples: Sequence[_Sample], count: int) -> Targets:
+    def _targets(self, truth: Sequence[Objects], keys: Sequence[int], count: int) -> Targets:
         """Padded to `count` objects."""
-        batch, cells = len(samples), self.mask_size
+        batch, cells = len(truth), self.mask_size
         targets = Targets(
             boxes=torch.zeros((batch, count, 4)),
             labels=torch.zeros((batch, count), dtype=torch.int64),
             masks=torch.zeros((batch, count, cells, cells), dtype=torch.uint8),
             valid=torch.zeros((batch, count), dtype=torch.bool),
             crowd=torch.zeros((batch, count), dtype=torch.bool),
-            keys=torch.tensor([sample.key for sample in samples], dtype=torch.int64),
+            keys=torch.tensor(keys, dtype=torch.int64),
             keypoints=None if self.points is None else torch.zeros((batch, count, self.points, 3)),
         )
-        for b, (_, objects, _, _) in enumerate(samples):
+        for b, objects in enumerate(truth):
             if not len(objects):
                 continue
             n = len(objects)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.placement import Placement, chances_of, stream
-from maskrcnn.data.sample import resize_image
+from maskrcnn.data.resize import FILTERED, keeps_uint8, resize_image
 
 _STRIP_PIXELS = 16_000_000
 _NOISE, _CUTOUT = 101, 102  # purposes of `stream`
@@ -22,21 +22,21 @@ _NOISE, _CUTOUT = 101, 102  # purposes of `stream`
 def place_image(
     image: Tensor, placement: Placement, data: DataConfig, chances: Mapping[str, float] | None = None
 ) -> Tensor:
-    """(C, H, W), original frame -> (C, *placement.size): uint8 stays so with "antialias", else float32 0..255.
+    """(C, H, W), original frame -> (C, *placement.size): uint8 or float32 0..255, as `resize_image` gives it.
 
     `chances` recolour it. What a rotation brings in from outside the image has the mean colour.
     """
     y0, x0, y1, x1 = placement.window
     # Colour works on uint8 and costs by the pixel: before enlarging, after shrinking.
     enlarges = (y1 - y0) * (x1 - x0) <= placement.size[0] * placement.size[1]
-    colour_first = enlarges or data.interpolation != "antialias"
+    colour_first = enlarges or not keeps_uint8(data.interpolation)
     top, left, bottom, right = _needed(placement, tuple(image.shape[-2:])) if placement.angle else placement.window
     image = image[:, top:bottom, left:right]
     if chances is not None and colour_first:
         image = _recolour(image, data, chances)
     if not placement.angle:
         image = resize_image(image, placement.size, data.interpolation)
-    elif not colour_first:  # rotating takes two taps: shrinking needs a filter before
+    elif data.interpolation in FILTERED and not enlarges:  # rotating takes two taps: shrinking needs a filter before
         rate_y, rate_x = placement.size[0] / (y1 - y0), placement.size[1] / (x1 - x0)
         small = max(1, round((bottom - top) * rate_y)), max(1, round((right - left) * rate_x))
         image = resize_image(image, small, data.interpolation)
@@ -44,7 +44,7 @@ def place_image(
         image = _recolour(image, data, chances)
     if placement.angle:
         turned = _turned(image, placement, (top, left, bottom, right))
-        return turned if data.interpolation == "antialias" else turned.float()
+        return turned if keeps_uint8(data.interpolation) else turned.float()
     axes = [axis for axis, flip in ((-1, placement.flip_x), (-2, placement.flip_y)) if flip]
     return image.flip(axes) if axes else image
 

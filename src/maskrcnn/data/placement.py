@@ -14,7 +14,7 @@ import numpy as np
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.buckets import sample_key
-from maskrcnn.data.sample import resized_size
+from maskrcnn.data.resize import resized_size
 
 # The order is part of what a seed means: new names go to the end.
 _CHANCES = (
@@ -38,7 +38,7 @@ def stream(key: int, purpose: int) -> np.random.Generator:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an image goes. The content lies at the top left of the input frame.
+    """Where an image goes. Its frame begins at the top left of the content, wherever that lies in the padded input.
 
     Attributes:
         window: (y0, x0, y1, x1) whole pixels of the original frame that fill the content when it is not rotated.

@@ -1,8 +1,8 @@
-"""From a file, array or PIL image to the resized tensor. The one place where images become tensors and are resized:
-training, evaluation, prediction and export call these functions.
+"""From a file, array or PIL image to a tensor. The one place where images become tensors, as `data/resize.py` is the
+one where they are resized: training, evaluation, prediction and export call these functions.
 
 Frames: the decoded image is the *original* frame (EXIF orientation applied); the resized one is the content of the
-*input* frame, which `pad_to` extends with zeros at the right and bottom.
+*input* frame, which `pad_to` extends with zeros.
 
 Pixels: "rgb8" makes (3, H, W) uint8 RGB of everything; "raw" keeps channels and depth as they are: (C, H, W) float32 in
 the numbers of the file, NaN and infinity as 0.
@@ -17,10 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from maskrcnn.config import DataConfig
 from maskrcnn.data.decode import (
     MAX_PIXELS,
     ImageHeader,
@@ -35,6 +33,7 @@ from maskrcnn.data.decode import (
     upright,
     values_to_rgb8,
 )
+from maskrcnn.data.resize import pad_to, padded_size, resize_image, resized_size
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record, Span
 
@@ -200,92 +199,6 @@ def to_display(image: Any) -> np.ndarray:
     scale = 255 / np.where(high > low, high - low, 1)
     shown = np.clip((values - low) * scale + 0.5, 0, 255).astype(np.uint8)
     return np.array(np.broadcast_to(shown, (*shown.shape[:2], 3)), order="C")
-
-
-def resized_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
-    """(height, width) of the content in the input frame. float64 arithmetic in torchvision's order of operations, or
-    TensorFlow's in float32."""
-    if data.resize == "fixed":
-        return data.min_size, data.max_size
-    if data.size_rounding == "tensorflow":
-        one, sides = np.float32, (np.float32(height), np.float32(width))
-        scale32 = one(data.max_size) / max(sides)
-        if data.resize == "short":
-            scale32 = min(one(data.min_size) / min(sides), scale32)
-        return max(1, int(np.round(scale32 * sides[0]))), max(1, int(np.round(scale32 * sides[1])))  # half to even
-    if data.resize == "square":
-        scale = data.max_size / max(height, width)
-    else:
-        scale = min(data.min_size / min(height, width), data.max_size / max(height, width))
-    bias = 0.5 if data.size_rounding == "nearest" else 0.0
-    return max(1, int(height * scale + bias)), max(1, int(width * scale + bias))
-
-
-def padded_size(height: int, width: int, data: DataConfig) -> tuple[int, int]:
-    """(H, W) of the input tensor for a content of (height, width): whole multiples, or the common square."""
-    multiple = data.pad_multiple
-    if data.resize == "square":
-        height = width = data.max_size
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
-
-
-def resize_image(
-    image: Tensor, size: tuple[int, int], interpolation: Literal["antialias", "bilinear", "tensorflow"]
-) -> Tensor:
-    """Resize (C, H, W) uint8 or float32 to (C, *size).
-
-    "antialias" is filtered when it shrinks (Pillow's bilinear), and gives uint8 of uint8, floats unrounded; "bilinear"
-    gives float32, two taps however much it shrinks (torchvision's detection models); "tensorflow" too, from other
-    places, see `resize_as_tensorflow`.
-    """
-    if interpolation != "antialias":
-        image = image.float()
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    if interpolation == "tensorflow":
-        return resize_as_tensorflow(image, size)
-    antialias = interpolation == "antialias"
-    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=antialias)[0]
-
-
-def resize_as_tensorflow(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """TensorFlow's old bilinear resize (`align_corners` false, no half-pixel centres) of (C, H, W) float32.
-
-    Pixel i reads place i * in / out, so that the picture moves by up to half a pixel to the top left when it shrinks.
-    In TensorFlow's order of operations: the place in float32, along x first, then along y.
-    """
-    (top, bottom, down), (left, right, across) = (
-        _old_places(before, after) for before, after in zip(image.shape[-2:], size, strict=True)
-    )
-
-    def along_x(rows: Tensor) -> Tensor:
-        first = rows[:, :, left]
-        return first + (rows[:, :, right] - first) * across
-
-    if image.shape[1] < 2 * size[0]:
-        rows = along_x(image)
-        first, second = rows[:, top], rows[:, bottom]
-    else:  # most rows are not looked at
-        first, second = along_x(image[:, top]), along_x(image[:, bottom])
-    return first + (second - first) * down[:, None]
-
-
-def _old_places(before: int, after: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each of `after` pixels the one of `before` at its place, the next one, and the way between them."""
-    place = torch.arange(after, dtype=torch.float32) * torch.tensor(np.float32(before) / np.float32(after))
-    low = place.floor()
-    first = low.to(torch.int64).clamp(max=before - 1)
-    return first, (first + 1).clamp(max=before - 1), place - low
-
-
-def pad_to(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(C, h, w) -> (C, *size): content at the top left, zeros elsewhere."""
-    height, width = image.shape[-2:]
-    if height > size[0] or width > size[1]:
-        raise ValueError(f"an image of {height} x {width} does not fit into {size[0]} x {size[1]}")
-    padded = image.new_zeros((image.shape[0], *size))
-    padded[:, :height, :width] = image
-    return padded
 
 
 # ---------------------------------------------------------------- raw numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -14,6 +15,7 @@ from hotcoco import COCO, COCOeval
 
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
+from maskrcnn.evaluation.keypoints import KEYPOINT_NUMBERS, oks_sigmas, shown_keypoints, with_keypoints
 from maskrcnn.ops.masks import mask_to_rle
 
 # name: (precision or recall, IoU threshold index or all, area range index, detections an image index)
@@ -34,6 +36,7 @@ _NUMBERS: dict[str, tuple[str, int | slice, int, int]] = {
 }
 NUMBERS = tuple(_NUMBERS)
 """COCO's 12 numbers, in pycocotools' order."""
+_TABLES = {"bbox": _NUMBERS, "segm": _NUMBERS, "keypoints": KEYPOINT_NUMBERS}
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ class Metrics:
     Attributes:
         box: the 12 numbers of `NUMBERS`; `ap_all` and `ar_all` too, at `max_detections`, when that is more than 100.
         mask: the same for masks; None without a mask head or without true masks.
-        per_class: class name -> {"box": AP, "mask": AP}.
+        per_class: class name -> {"box": AP, "mask": AP, "keypoint": AP}, those that were measured.
         speed: `images_per_second`, and seconds by part: `load`, `model`, `masks`, `score`.
         images: images evaluated.
         objects: true objects in them, crowds left out.
         max_detections: most detections that the model gives an image.
-        keypoint, boundary: None.
+        keypoint: COCO's 10 numbers of keypoints, `KEYPOINT_NUMBERS`, at 20 detections an image; None where the model
+            or the truth has none.
+        boundary: None.
     """
 
     box: dict[str, float]
@@ -58,7 +63,7 @@ class Metrics:
     images: int = 0
     objects: int = 0
     max_detections: int = 100
-    keypoint: None = None
+    keypoint: dict[str, float] | None = None
     boundary: None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +84,7 @@ class Metrics:
         rows = [("box", self.box)] + ([("mask", self.mask)] if self.mask else [])
         lines.append("      " + "".join(f"{title:>8}" for title, _ in zip(titles, columns, strict=False)))
         lines += [f"{kind:6}" + "".join(f"{_shown(numbers[name]):>8}" for name in columns) for kind, numbers in rows]
+        lines += shown_keypoints(self.keypoint, _shown) if self.keypoint else []
         if len(self.per_class) > 1:
             lines += _class_lines(self.per_class)
         if self.speed:
@@ -94,9 +100,10 @@ def _shown(value: float) -> str:
 def _class_lines(per_class: dict[str, dict[str, float]], most: int = 20) -> list[str]:
     width = max(len(name) for name in list(per_class)[:most])
     kinds = list(next(iter(per_class.values())))
-    lines = [f"{'class':{width}}" + "".join(f"{kind + ' AP':>10}" for kind in kinds)]
+    wide = {kind: max(10, len(kind) + 5) for kind in kinds}
+    lines = [f"{'class':{width}}" + "".join(f"{kind + ' AP':>{wide[kind]}}" for kind in kinds)]
     for name, values in list(per_class.items())[:most]:
-        lines.append(f"{name:{width}}" + "".join(f"{_shown(values[kind]):>10}" for kind in kinds))
+        lines.append(f"{name:{width}}" + "".join(f"{_shown(values[kind]):>{wide[kind]}}" for kind in kinds))
     return lines + ([f"and {len(per_class) - most} more classes"] if len(per_class) > most else [])
 
 
@@ -108,6 +115,7 @@ class GroundTruth:
             in the order of the data set.
         classes: category id -> class name.
         has_masks: whether the objects have masks.
+        keypoints: names of the keypoints, or ().
         image_ids: of all images.
 
     Raises:
@@ -118,6 +126,7 @@ class GroundTruth:
         table = dataset.table
         self.classes = dict(zip(dataset.category_ids, dataset.classes, strict=True))
         self.has_masks = dataset.has_masks
+        self.keypoints = dataset.keypoints.names if dataset.keypoints else ()
         self.image_ids = table.image_ids.tolist()
         # hotcoco sees 1, 2, 3 ...: it reads a result's ids from a table of float64, which merges those beyond 2**53.
         # In ascending order, in which pycocotools goes through images: that decides between equal scores.
@@ -143,6 +152,8 @@ class GroundTruth:
             iscrowd=table.crowd,
             segmentation=_segmentations(dataset) if self.has_masks else None,
         )
+        if self.keypoints and len(table.image_of):
+            self.coco.update_anns(with_keypoints(dataset))
 
     def numbers(self, image_ids: Iterable[int]) -> list[int]:
         """Numbers of images in `coco`. Raises `DataError` for an image that the data set does not have."""
@@ -193,6 +204,7 @@ def measure(
     *,
     image_ids: Sequence[int] | None = None,
     masks: bool = True,
+    keypoints: bool = False,
     max_detections: int = 100,
 ) -> Metrics:
     """COCO's numbers of a list of results.
@@ -200,9 +212,11 @@ def measure(
     Args:
         truth: what there is to find.
         results: COCO results: `image_id`, `category_id`, `score`, `bbox` (x, y, width, height) and, with `masks`,
-            `segmentation` (RLE with `counts` as text), as `to_coco` makes them; all in the ids of the data set.
+            `segmentation` (RLE with `counts` as text), with `keypoints` `keypoints` (x, y and a score of each), as
+            `to_coco` makes them; all in the ids of the data set.
         image_ids: the images that count; None: all.
         masks: measure masks too, when the truth has them.
+        keypoints: measure keypoints too, when the truth has them.
         max_detections: most detections an image; beyond 100, `ap_all` and `ar_all` are measured there as well.
     """
     image_ids = truth.image_ids if image_ids is None else image_ids
@@ -218,7 +232,13 @@ def measure(
         mask, mask_classes = _score(truth, found, "segm", image_ids, max_detections)
         for name, ap in mask_classes.items():
             per_class[name]["mask"] = ap
-    return Metrics(box, mask, per_class, {}, len(image_ids), truth.objects(image_ids), max_detections)
+    points = None
+    if keypoints and truth.keypoints:
+        poses = truth.coco.load_res(_poses(truth, results)) if results else found
+        points, point_classes = _score(truth, poses, "keypoints", image_ids, max_detections)
+        for name, ap in point_classes.items():
+            per_class[name]["keypoint"] = ap
+    return Metrics(box, mask, per_class, {}, len(image_ids), truth.objects(image_ids), max_detections, points)
 
 
 def _columns(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -233,25 +253,42 @@ def _columns(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> np.nda
     return table
 
 
+def _poses(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Results with keypoints alone: their extent is then the area that sorts them into medium and large, as in a
+    results file for COCO's keypoints. `bbox` would give the area of the box."""
+    images = truth.numbers(map(itemgetter("image_id"), results))
+    categories = truth.category_numbers(map(itemgetter("category_id"), results))
+    return [
+        {"image_id": image, "category_id": category, "keypoints": result["keypoints"], "score": result["score"]}
+        for image, category, result in zip(images, categories, results, strict=True)
+    ]
+
+
 def _score(
     truth: GroundTruth, found: COCO, kind: str, image_ids: Sequence[int], max_detections: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The numbers, and AP by class name. `kind` is "bbox" or "segm"."""
+    """The numbers, and AP by class name. `kind` is "bbox", "segm" or "keypoints"."""
+    wanted = dict(_TABLES[kind])
     if not image_ids:  # an empty list means "all" to hotcoco
-        return dict.fromkeys(NUMBERS, -1.0), dict.fromkeys(truth.classes.values(), -1.0)
+        return dict.fromkeys(wanted, -1.0), dict.fromkeys(truth.classes.values(), -1.0)
     evaluation = COCOeval(truth.coco, found, kind)
     evaluation.params.img_ids = sorted(truth.numbers(image_ids))
-    evaluation.params.max_dets = [1, 10, 100] + ([max_detections] if max_detections > 100 else [])
-    evaluation.evaluate()
+    if kind == "keypoints":
+        evaluation.params.kpt_oks_sigmas = oks_sigmas(truth.keypoints)
+    else:
+        evaluation.params.max_dets = [1, 10, 100] + ([max_detections] if max_detections > 100 else [])
+    with warnings.catch_warnings():  # of sigmas that are not COCO's
+        warnings.simplefilter("ignore")
+        evaluation.evaluate()
     evaluation.accumulate()
     # precision (T, R, K, A, M), recall (T, K, A, M): IoU threshold, recall level, class, area, detections an image
     tables: dict[str, Any] = evaluation.eval or {}
-    wanted = dict(_NUMBERS)
-    if max_detections > 100:
+    if max_detections > 100 and kind != "keypoints":
         wanted |= {"ap_all": ("precision", _ALL, 0, 3), "ar_all": ("recall", _ALL, 0, 3)}
     numbers = {name: _mean(tables[table][iou, ..., area, count]) for name, (table, iou, area, count) in wanted.items()}
+    most = wanted["ap"][3]
     return numbers, {
-        name: _mean(tables["precision"][:, :, label, 0, 2]) for label, name in enumerate(truth.classes.values())
+        name: _mean(tables["precision"][:, :, label, 0, most]) for label, name in enumerate(truth.classes.values())
     }
 
 

@@ -45,10 +45,11 @@ def evaluate(
     progress: bool = True,
     accelerator: Accelerator | None = None,
 ) -> Metrics:
-    """COCO box and mask AP and AR of a model on a data set, by the same path as prediction.
+    """COCO box, mask and keypoint AP and AR of a model on a data set, by the same path as prediction.
 
     Classes are matched by name: what the model calls "cat" counts as the data set's "cat", whatever the labels and ids.
-    Classes that only the model knows are ignored; those that only the data set knows are never found.
+    Classes that only the model knows are ignored; those that only the data set knows are never found. Keypoints are
+    measured where model and data set have the same ones, in the same order.
 
     Args:
         model: a model (left as it is), a predictor, or a checkpoint.
@@ -101,7 +102,11 @@ def evaluate(
     if not image_ids:
         raise DataError(f"none of the {len(dataset)} images can be read", path=dataset.name or None)
 
-    box_config, has_masks = predictor.model.config.box, predictor.model.config.mask is not None
+    config, ours, theirs = predictor.model.config, predictor.model.keypoints, dataset.keypoints
+    same_points = ours is not None and theirs is not None and ours.names == theirs.names
+    if config.keypoint is not None and not same_points and rank == 0:
+        message = "keypoints are not measured: the data does not have those that the model finds"
+        warnings.warn(message, stacklevel=2)
     with clock("score"):
         if dataset not in _truths:
             _truths[dataset] = GroundTruth(dataset)
@@ -109,8 +114,9 @@ def evaluate(
             _truths[dataset],
             results,
             image_ids=image_ids,
-            masks=has_masks,
-            max_detections=box_config.detections_per_image or 100,
+            masks=config.mask is not None,
+            keypoints=config.keypoint is not None and same_points,
+            max_detections=config.box.detections_per_image or 100,
         )
     speed = {"images_per_second": len(image_ids) / seconds.pop("total"), **seconds, "score": clock.seconds["score"]}
     if processes > 1:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from maskrcnn.data.open import open_dataset
-from maskrcnn.data.sample import pad_to, resize_image, to_image_tensor
+from maskrcnn.data.resize import pad_to, resize_image
+from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError, ExportError, NoAnnotationsError
 from maskrcnn.predict.exported.info import ExportInfo
@@ -76,7 +77,7 @@ def inputs(info: ExportInfo, image: Any) -> dict[str, np.ndarray]:
     photo = to_image_tensor(image, info.data.pixels, len(info.model.image_mean))
     content, padded = info.fit((photo.shape[-2], photo.shape[-1]))
     if info.takes == "tensor":
-        photo = pad_to(resize_image(photo, content, info.data.interpolation), padded)
+        photo = pad_to(resize_image(photo, content, info.data.interpolation), padded, info.data.pad_place)
     count = info.batch or 1
     values = {
         "images": np.repeat(photo.numpy()[None].astype(info.image_dtype, copy=False), count, axis=0),

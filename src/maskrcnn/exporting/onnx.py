@@ -14,6 +14,7 @@ import torch
 
 from maskrcnn.errors import ExportError
 from maskrcnn.exporting.onnx_masks import lighten_masks
+from maskrcnn.exporting.onnx_peaks import peaks_of
 from maskrcnn.exporting.traced import Traced
 from maskrcnn.predict.exported.info import KEY
 from maskrcnn.predict.exported.packages import need
@@ -165,5 +166,6 @@ def _translations(opset: int) -> dict[Any, Any]:
     return {
         torch.ops.maskrcnn.nms_blocks.default: nms_blocks,
         torch.ops.maskrcnn.nms_keep.default: nms_keep,
+        torch.ops.maskrcnn.peaks.default: peaks_of(op),
         torch.ops.maskrcnn.roi_align.default: roi_align,
     }

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from maskrcnn.config import ModelConfig
 from maskrcnn.errors import ExportError
-from maskrcnn.exporting.graph import PhotoGraph, TensorGraph, output_names
+from maskrcnn.exporting.graph import PhotoGraph, TensorGraph
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.exported.info import LARGEST, MOST_IMAGES, SMALLEST, ExportInfo, side_unit
 
@@ -57,13 +57,14 @@ def trace(model: MaskRCNN, *, size: tuple[int, int] | None = None, batch: int | 
         data=model.data,
         size=size,
         batch=batch,
+        keypoints=None if model.keypoint_head is None else model.keypoints,
     )
     module = (TensorGraph(model) if size is None else PhotoGraph(model, size)).eval()
     example = example_inputs(info, len(model.config.image_mean))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, (), dict(example), dynamic_shapes=_dynamic_shapes(info))
-    return Traced(program, module, info, list(example), output_names(model))
+    return Traced(program, module, info, list(example), info.outputs)
 
 
 def check_size(size: tuple[int, int] | None, config: ModelConfig) -> None:

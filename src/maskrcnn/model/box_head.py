@@ -33,7 +33,7 @@ class BoxHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, config: BoxHeadConfig) -> None:
         super().__init__()
-        self.config, self.classes = config, classes
+        self.config, self.channels, self.classes = config, channels, classes
         convolutions, width = [], channels
         for _ in range(config.convolutions):
             convolutions.append(conv_norm(width, config.convolution_channels, 3, config.norm, relu=True))
@@ -122,48 +122,79 @@ class BoxHead(nn.Module):
             "box": LossPart(config.box_loss_weight * masked_sum(distance, samples.foreground), count),
         }
 
+    def refine(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """Deltas (..., 4) on boxes (..., 4) -> boxes (..., 4), not cut."""
+        config = self.config
+        return decode(
+            deltas, boxes, config.box_weights, limited=config.limit_log_scale, limited_below=config.limit_shrinking
+        )
+
     def decode(
-        self, output: BoxOutput, proposals: Proposals, sizes: Tensor, score_threshold: Tensor | None = None
+        self,
+        output: BoxOutput,
+        proposals: Proposals,
+        sizes: Tensor,
+        score_threshold: Tensor | None = None,
+        *,
+        probabilities: Tensor | None = None,
+        flat: bool = False,
     ) -> Detections:
         """Best candidates over all classes, decode, clip, NMS within each class, best of all.
 
-        `score_threshold` is a scalar tensor in place of the config's, for graphs that take it as an input.
+        Args:
+            output: of this head, on `proposals`.
+            proposals: (B, N) boxes.
+            sizes: what to cut boxes to, see `ops.boxes.clip`.
+            score_threshold: scalar tensor in place of the config's, for graphs that take it as an input.
+            probabilities: (B, N, C + 1) in place of the output's, the mean over several heads.
+            flat: keep boxes without an area too.
         """
-        config = self.config
+        config, smallest = self.config, 0.0 if flat else MIN_SIDE
+        if probabilities is None:
+            probabilities = output.logits.softmax(dim=-1)
         threshold = config.score_threshold if score_threshold is None else score_threshold
-        scores = output.logits.softmax(dim=-1)[..., : self.classes]  # (B, N, C)
-        wanted = (scores > threshold) & proposals.valid[..., None]
-        scores = torch.where(wanted, scores, -1.0)
+        scores = torch.where(
+            self._wanted(probabilities, threshold, proposals), probabilities[..., : self.classes], -1.0
+        )
         most = config.detections_per_image or 100
         if config.candidates_per_image is None or config.detections_per_class is not None:
-            return self._decode_each_class(scores, output.deltas, proposals.boxes, sizes, most)
-        flat = scores.flatten(1)  # (B, N * C)
-        score, index = flat.topk(min(config.candidates_per_image, flat.shape[1]), dim=1)
+            return self._decode_each_class(scores, output.deltas, proposals.boxes, sizes, most, smallest)
+        candidates = scores.flatten(1)  # (B, N * C)
+        score, index = candidates.topk(min(config.candidates_per_image, candidates.shape[1]), dim=1)
         row, label = index // self.classes, index % self.classes
         deltas = gather(output.deltas.flatten(1, 2), row if config.class_agnostic else index)
-        boxes = decode(deltas, gather(proposals.boxes, row), config.box_weights, limited=config.limit_log_scale)
+        boxes = self.refine(deltas, gather(proposals.boxes, row))
         valid = score > 0
         if not config.clip_after_nms:
             boxes = clip(boxes, sizes)
-            valid &= ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
+            valid &= ((boxes[..., 2:] - boxes[..., :2]) >= smallest).all(dim=-1)
         keep = nms_keep(boxes, score, label, valid, config.nms_iou)
         return self._best(boxes, torch.where(keep, score, -1.0), label, sizes, most)
 
+    def _wanted(self, probabilities: Tensor, threshold: Tensor | float, proposals: Proposals) -> Tensor:
+        """Which classes of which proposals are candidates, (B, N, C) bool."""
+        scores = probabilities[..., : self.classes]
+        if self.config.classes_per_box == "all":
+            return (scores > threshold) & proposals.valid[..., None]
+        best = probabilities.argmax(dim=-1, keepdim=True)  # background too
+        mine = best == torch.arange(self.classes, device=scores.device)
+        return mine & (scores >= threshold) & proposals.valid[..., None]  # >=, as Matterport compares
+
     def _decode_each_class(
-        self, scores: Tensor, deltas: Tensor, proposals: Tensor, sizes: Tensor, most: int
+        self, scores: Tensor, deltas: Tensor, proposals: Tensor, sizes: Tensor, most: int, smallest: float
     ) -> Detections:
         """All candidates of each class, scores (B, N, C), compete on their own: C times B problems of N boxes."""
         config, (batch, count, classes) = self.config, scores.shape
         if config.candidates_per_image is not None:
             enter = scores.flatten(1).topk(min(config.candidates_per_image, count * classes), dim=1).values
             scores = torch.where(scores >= enter[:, -1, None, None], scores, -1.0)
-        boxes = decode(deltas, proposals[:, :, None], config.box_weights, limited=config.limit_log_scale)
+        boxes = self.refine(deltas, proposals[:, :, None])
         boxes = boxes.expand(-1, -1, classes, -1).transpose(1, 2)  # (B, C, N, 4)
         score = scores.transpose(1, 2).flatten(0, 1)  # (B * C, N)
         valid = score > 0
         if not config.clip_after_nms:
             boxes = clip(boxes.flatten(1, 2), sizes).view_as(boxes)
-            valid &= ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1).flatten(0, 1)
+            valid &= ((boxes[..., 2:] - boxes[..., :2]) >= smallest).all(dim=-1).flatten(0, 1)
         boxes = boxes.flatten(0, 1)
         keep = nms_keep(boxes, score, torch.zeros_like(score, dtype=torch.int64), valid, config.nms_iou)
         score, index = best_first(torch.where(keep, score, -1.0), config.detections_per_class or count)

@@ -15,10 +15,12 @@ from maskrcnn.model.anchors import Anchors
 from maskrcnn.model.backbones import build_backbone, build_stage_two, fold_norms, set_input_channels
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
+from maskrcnn.model.keypoint_head import KeypointHead
 from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.model.roi_features import crop_side
 from maskrcnn.model.rpn import RPN
+from maskrcnn.structures import KeypointSchema
 
 
 def build_model(
@@ -27,6 +29,7 @@ def build_model(
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
     data: DataConfig | None = None,
+    keypoints: KeypointSchema | None = None,
     seed: int = 0,
 ) -> MaskRCNN:
     """A network with random weights that depend on `seed` alone.
@@ -38,11 +41,12 @@ def build_model(
         classes: class names, index = label.
         category_ids: external id of each class; None: 1..C.
         data: the preprocessing that goes with it; None: the default.
+        keypoints: what the keypoint head finds; without that head, the names alone are kept.
         seed: of the initial weights.
 
     Raises:
         ConfigError: no classes, or two classes of one name; means and deviations of different numbers of channels;
-            crops too small for the trunk's second stage.
+            crops too small for the trunk's second stage; a keypoint head without keypoints.
     """
     if not classes:
         raise ConfigError("no classes: the data set has no annotated object", field="classes")
@@ -50,6 +54,9 @@ def build_model(
     if twice:
         raise ConfigError(f"class {twice[0]!r} is there twice; rename one of them in the data set", field="classes")
     _check_channels(config, data)
+    if config.keypoint is not None and keypoints is None:
+        message = "finds keypoints, but none are named; take data with keypoints, or set it to null"
+        raise ConfigError(message, field="model.keypoint")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(config.backbone)
@@ -63,11 +70,13 @@ def build_model(
             fpn = FPN(backbone.channels, config.fpn.channels, config.fpn.norm)
             rpn_channels = head_channels = config.fpn.channels
         else:
-            stage_two = build_stage_two(config.backbone)
-            rpn_channels, head_channels = backbone.channels[0], stage_two.channels
-            side = _side_after(stage_two, rpn_channels, crop_side(config.box.pooler))
             assert config.backbone.stride is not None
             strides = (config.backbone.stride,)
+            rpn_channels = head_channels = backbone.channels[0]
+            if config.backbone.output == "c4":
+                stage_two = build_stage_two(config.backbone)
+                head_channels = stage_two.channels
+                side = _side_after(stage_two, rpn_channels, crop_side(config.box.pooler))
         anchors = Anchors(
             config.rpn.anchors.sizes,
             config.rpn.anchors.ratios,
@@ -83,13 +92,21 @@ def build_model(
             rpn=RPN(rpn_channels, anchors.per_cell, config.rpn),
             box_head=BoxHead(head_channels, len(classes), config.box),
             mask_head=MaskHead(head_channels, len(classes), config.mask, side) if config.mask else None,
+            keypoint_head=_keypoint_head(head_channels, config, keypoints),
             mean=config.image_mean,
             std=config.image_std,
             config=config,
             data=data or DataConfig(),
             classes=tuple(classes),
             category_ids=tuple(category_ids or range(1, len(classes) + 1)),
+            keypoints=keypoints,
         )
+
+
+def _keypoint_head(channels: int, config: ModelConfig, keypoints: KeypointSchema | None) -> KeypointHead | None:
+    if config.keypoint is None or keypoints is None:
+        return None
+    return KeypointHead(channels, len(keypoints.names), config.keypoint)
 
 
 def _side_after(stage_two: nn.Module, channels: int, side: int) -> int:

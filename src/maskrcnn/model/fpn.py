@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskrcnn.model.backbones.norms import group_norm
+
 
 def conv_norm(inputs: int, outputs: int, kernel: int, norm: str, *, relu: bool = False) -> nn.Sequential:
-    """A same-size convolution with bias, or without bias and with a BatchNorm, then perhaps a ReLU."""
+    """A same-size convolution with bias, or without and with a norm ("bn", or "gn": 32 groups), then perhaps a ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm == "none")]
     if norm == "bn":
         layers.append(nn.BatchNorm2d(outputs))
+    elif norm == "gn":
+        layers.append(group_norm(outputs))
     if relu:
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
@@ -24,7 +28,7 @@ class FPN(nn.Module):
     Args:
         inputs: channels of the trunk maps, finest first.
         channels: width of all outputs.
-        norm: "none" or "bn".
+        norm: "none", "bn" or "gn".
     """
 
     def __init__(self, inputs: Sequence[int], channels: int, norm: str) -> None:

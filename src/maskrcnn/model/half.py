@@ -13,10 +13,10 @@ def halve_weights(model: MaskRCNN, dtype: torch.dtype = torch.bfloat16) -> MaskR
     """In place, convolutions and linear layers alone; returns `model`, which from now on needs autocast to `dtype`.
 
     Autocast casts their weights and biases whenever they are used, with the same rounding. Everything else (image mean,
-    norms that were not folded) stays as it is, and so does the mask head's last layer, which is not run as a layer.
+    norms that were not folded) stays as it is, and so does each mask head's last layer, which is not run as a layer.
     """
-    last = model.mask_head.logits if model.mask_head is not None else None
+    last = [head.logits for head in model.mask_heads]
     for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and module is not last:
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and module not in last:
             module.to(dtype)
     return model

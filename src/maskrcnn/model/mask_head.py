@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrcnn.config import MaskHeadConfig
+from maskrcnn.model.foreground import Foreground, foreground_of
 from maskrcnn.model.fpn import conv_norm
 from maskrcnn.model.losses import mask_bce, mask_dice
-from maskrcnn.ops.compact import put, rows_to_keep, take
+from maskrcnn.ops.compact import put, take
 from maskrcnn.structures import Detections, LossPart, Samples, Targets
-
-
-class Foreground(NamedTuple):
-    """The samples that the mask loss looks at.
-
-    Attributes:
-        places: (R,) int64, which of the B * N samples they are.
-        boxes: (R, 4) float32, input frame.
-        image_index: (R,) int64.
-        labels: (R,) int64; 0 where not valid.
-        matched: (R,) int64, index of the object in `Targets`.
-        valid: (R,) bool.
-    """
-
-    places: Tensor
-    boxes: Tensor
-    image_index: Tensor
-    labels: Tensor
-    matched: Tensor
-    valid: Tensor
 
 
 class MaskHead(nn.Module):
@@ -48,7 +28,8 @@ class MaskHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, config: MaskHeadConfig, side: int | None = None) -> None:
         super().__init__()
-        self.config, self.side = config, side or config.pooler.resolution
+        self.config, self.channels, self.classes = config, channels, classes
+        self.side = side or config.pooler.resolution
         layers: list[nn.Module] = []
         width = channels
         for _ in range(config.convolutions):
@@ -117,19 +98,7 @@ class MaskHead(nn.Module):
 
     def foreground(self, samples: Samples) -> Foreground:
         """What the loss looks at; at least one row."""
-        columns = slice(0, samples.max_foreground)  # the foreground comes first
-        foreground = samples.foreground[:, columns]
-        rows = rows_to_keep(foreground)
-        image_index = rows // foreground.shape[1]
-        valid = take(foreground, rows)
-        return Foreground(
-            places=image_index * samples.foreground.shape[1] + rows % foreground.shape[1],
-            boxes=take(samples.boxes[:, columns], rows),
-            image_index=image_index,
-            labels=torch.where(valid, take(samples.labels[:, columns], rows), 0),
-            matched=take(samples.matched[:, columns], rows),
-            valid=valid,
-        )
+        return foreground_of(samples)
 
     def train_on(self, x: Tensor, foreground: Foreground, targets: Targets) -> dict[str, LossPart]:
         """The whole training path: features (R, C, n, n) of the foreground -> logits, targets, loss."""

@@ -8,20 +8,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrcnn.config import PoolerConfig
-from maskrcnn.ops.crop_and_resize import crop_and_resize
+from maskrcnn.ops.crop_and_resize import crop_and_resize, multilevel_crop_and_resize
 from maskrcnn.ops.roi_align import multilevel_roi_align
 
 
-def from_pyramid(features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, pooler: PoolerConfig) -> Tensor:
-    """Maps of stride 4, 8, ... (B, C, Hl, Wl), boxes (R, 4) in the input frame, their images (R,) -> (R, C, n, n)."""
-    return multilevel_roi_align(
-        features,
-        boxes,
-        image_index,
-        resolution=pooler.resolution,
-        sampling_ratio=pooler.sampling_ratio,
-        aligned=pooler.aligned,
-    )
+def from_pyramid(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    image_index: Tensor,
+    pooler: PoolerConfig,
+    *,
+    frame: tuple[int, int],
+    inclusive: bool = False,
+) -> Tensor:
+    """The cells of boxes.
+
+    Args:
+        features: maps of stride 4, 8, ... (B, C, Hl, Wl).
+        boxes: (R, 4) float32, input frame.
+        image_index: (R,) int64.
+        pooler: how to read.
+        frame: (height, width) of the input, padding included.
+        inclusive: a box ends at the index of its last pixel; for crop_and_resize.
+
+    Returns:
+        (R, C, n, n).
+    """
+    if pooler.kind == "crop_and_resize":
+        return multilevel_crop_and_resize(
+            features,
+            boxes,
+            image_index,
+            frame=frame,
+            resolution=pooler.resolution,
+            rounded=pooler.levels == "round",
+            inclusive=inclusive,
+        )
+    return _roi_align(features, boxes, image_index, pooler)
 
 
 def from_map(
@@ -33,7 +56,7 @@ def from_map(
     stride: int,
     sizes: Tensor,
 ) -> Tensor:
-    """The crops that the trunk's last stage takes.
+    """The same without a pyramid: the crops that the trunk's last stage takes, or the heads.
 
     Args:
         feature: (B, C, H, W).
@@ -50,9 +73,20 @@ def from_map(
         cells = (sizes + stride - 1) // stride
         crops = crop_and_resize(feature, boxes, image_index, sizes=sizes, cells=cells, resolution=pooler.resolution)
     else:  # RoIAlign takes the only map for one of stride 4; the factor is a power of two, so exact
-        crops = from_pyramid([feature], boxes * (4 / stride), image_index, pooler)
+        crops = _roi_align([feature], boxes * (4 / stride), image_index, pooler)
     kernel, step = pooler.max_pool
     return crops if kernel == step == 1 else F.max_pool2d(crops, kernel, step)
+
+
+def _roi_align(features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, pooler: PoolerConfig) -> Tensor:
+    return multilevel_roi_align(
+        features,
+        boxes,
+        image_index,
+        resolution=pooler.resolution,
+        sampling_ratio=pooler.sampling_ratio,
+        aligned=pooler.aligned,
+    )
 
 
 def crop_side(pooler: PoolerConfig) -> int:

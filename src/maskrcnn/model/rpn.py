@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskrcnn.config import RPNConfig
 from maskrcnn.model.losses import masked_sum, smooth_l1
-from maskrcnn.ops.boxes import clip, decode, encode
+from maskrcnn.ops.boxes import borders, clip, decode, encode
 from maskrcnn.ops.matching import choose, counter_noise, gather, match
 from maskrcnn.ops.nms import best_first, nms_first, nms_keep
 from maskrcnn.structures import LossPart, Proposals, Targets
@@ -106,8 +106,9 @@ class RPN(nn.Module):
             return anchors, None
         if border == "clip" or not train:
             return clip(anchors.expand(sizes.shape[0], -1, -1), sizes), None
-        limit = sizes.flip(1).to(anchors.dtype)[:, None]  # (B, 1, 2) width, height
-        return anchors, ((anchors[:, :2] >= 0) & (anchors[:, 2:] <= limit)).all(dim=-1)
+        left, top, right, bottom = borders(sizes, anchors.dtype)
+        x0, y0, x1, y1 = anchors.unbind(-1)
+        return anchors, (x0 >= left) & (y0 >= top) & (x1 <= right) & (y1 <= bottom)
 
     @torch.no_grad()
     def decode(
@@ -118,9 +119,25 @@ class RPN(nn.Module):
         sizes: Tensor,
         *,
         train: bool,
+        flat: bool = False,
     ) -> Proposals:
-        """Top-k of each level, decode, clip, NMS within each level, top-k of all; or all, and clip after NMS."""
+        """Top-k of each level, decode, clip, NMS within each level, top-k of all; or all, and clip after NMS.
+
+        Args:
+            logits: (B, Al) a level.
+            deltas: (B, Al, 4) a level.
+            anchors: (Al, 4) a level.
+            sizes: what to cut boxes to, see `ops.boxes.clip`.
+            train: which of the numbers of proposals to use.
+            flat: keep boxes without an area too.
+        """
         config = self.config
+        if config.pool == "image":  # one list of all levels
+            logits, deltas, anchors = (
+                [torch.cat(list(logits), 1)],
+                [torch.cat(list(deltas), 1)],
+                [torch.cat(list(anchors))],
+            )
         pre, post = (
             (config.pre_nms_train, config.post_nms_train) if train else (config.pre_nms_test, config.post_nms_test)
         )
@@ -132,28 +149,28 @@ class RPN(nn.Module):
             if inside is not None:
                 score = torch.where(inside, score, -torch.inf)
             if pre is not None:
-                score, index = score.topk(min(pre, score.shape[1]), dim=1)
+                score, index = self._best(score, pre)
                 delta = gather(delta, index)
                 anchor = anchor[index] if anchor.ndim == 2 else gather(anchor, index)
-            boxes.append(decode(delta, anchor, config.box_weights, limited=config.limit_log_scale))
+            boxes.append(self._refine(delta, anchor))
             scores.append(score)
             levels.append(torch.full_like(score, level, dtype=torch.int64))
         box, score, group = torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels, 1)
         valid = score > -torch.inf
         if not config.clip_after_nms:
             box = clip(box, sizes)
-            valid = valid & self._large(box)
+            valid = valid & self._large(box, flat)
         if pre is None and len(logits) == 1:
             index, valid = nms_first(box, score, valid, config.nms_iou, post)
             best = torch.where(valid, gather(score, index), -torch.inf)
         else:
             keep = nms_keep(box, score, group, valid, config.nms_iou)
             score = torch.where(keep, score, -torch.inf)
-            best, index = score.topk(min(post, score.shape[1]), dim=1)
+            best, index = self._best(score, post)
         box = gather(box, index)
         if config.clip_after_nms:
             box = clip(box, sizes)
-            best, index = best_first(torch.where(self._large(box), best, -torch.inf), post)
+            best, index = best_first(torch.where(self._large(box, flat), best, -torch.inf), post)
             box = gather(box, index)
         if config.post_nms_across_batch:
             last = best.reshape(-1).topk(min(post, best.numel())).values[-1]
@@ -162,10 +179,24 @@ class RPN(nn.Module):
         scores_found = best if config.score == "softmax" else best.sigmoid()
         return Proposals(torch.where(valid[..., None], box, 0.0), torch.where(valid, scores_found, 0.0), valid)
 
-    def _large(self, boxes: Tensor) -> Tensor:
-        """Boxes (..., 4) that have an area, and sides of at least `min_size`."""
+    def _refine(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        config = self.config
+        return decode(
+            deltas, anchors, config.box_weights, limited=config.limit_log_scale, limited_below=config.limit_shrinking
+        )
+
+    def _best(self, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Values and indices (B, count) of the best of scores (B, N). Of probabilities that are all 1 the first win."""
+        if self.config.score == "softmax":
+            return best_first(scores, count)
+        values, indices = scores.topk(min(count, scores.shape[1]), dim=1)
+        return values, indices
+
+    def _large(self, boxes: Tensor, flat: bool) -> Tensor:
+        """Boxes (..., 4) that have an area, unless `flat`, and sides of at least `min_size`."""
         sides = boxes[..., 2:] - boxes[..., :2]
-        return ((sides >= self.config.min_size) & (sides > 0)).all(dim=-1)
+        large = sides >= self.config.min_size
+        return (large if flat else large & (sides > 0)).all(dim=-1)
 
     @torch.no_grad()
     def targets(self, anchors: Tensor, targets: Targets, sizes: Tensor) -> RPNTargets:

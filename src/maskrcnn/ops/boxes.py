@@ -32,13 +32,23 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes (B, N, 4) cut to each image's content; sizes (B, 2) is (height, width)."""
-    height, width = sizes[:, None, 0].to(boxes.dtype), sizes[:, None, 1].to(boxes.dtype)  # (B, 1)
-    zero = torch.zeros_like(height)
+    """Boxes (B, N, 4) cut to each image's content: sizes (B, 2) is (height, width) from the corner, (B, 4) a box."""
+    left, top, right, bottom = borders(sizes, boxes.dtype)
     x0, y0, x1, y1 = boxes.unbind(-1)
     return torch.stack(
-        [x0.clamp(zero, width), y0.clamp(zero, height), x1.clamp(zero, width), y1.clamp(zero, height)], dim=-1
+        [x0.clamp(left, right), y0.clamp(top, bottom), x1.clamp(left, right), y1.clamp(top, bottom)], dim=-1
     )
+
+
+def borders(sizes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x0, y0, x1, y1, each (B, 1), of (height, width) (B, 2), whose corner is 0, or of boxes (B, 4)."""
+    sizes = sizes.to(dtype)[:, None]  # (B, 1, 2) or (B, 1, 4)
+    if sizes.shape[-1] == 2:
+        height, width = sizes.unbind(-1)
+        zero = torch.zeros_like(height)
+        return zero, zero, width, height
+    left, top, right, bottom = sizes.unbind(-1)
+    return left, top, right, bottom
 
 
 def encode(boxes: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
@@ -61,11 +71,17 @@ def encode(boxes: Tensor, references: Tensor, weights: tuple[float, float, float
 
 
 def decode(
-    deltas: Tensor, references: Tensor, weights: tuple[float, float, float, float], *, limited: bool = True
+    deltas: Tensor,
+    references: Tensor,
+    weights: tuple[float, float, float, float],
+    *,
+    limited: bool = True,
+    limited_below: bool = False,
 ) -> Tensor:
     """The inverse of `encode`: (..., 4) deltas on (..., 4) references -> (..., 4) boxes.
 
-    `limited` bounds the growth by `MAX_LOG_SIZE`; without it a wild regression makes infinite boxes.
+    `limited` bounds the growth by `MAX_LOG_SIZE`, `limited_below` the shrinking; without the first a wild regression
+    makes infinite boxes.
     """
     width, height = references[..., 2] - references[..., 0], references[..., 3] - references[..., 1]
     centre_x, centre_y = references[..., 0] + 0.5 * width, references[..., 1] + 0.5 * height
@@ -74,6 +90,8 @@ def decode(
     log_width, log_height = deltas[..., 2] / weights[2], deltas[..., 3] / weights[3]
     if limited:
         log_width, log_height = log_width.clamp(max=MAX_LOG_SIZE), log_height.clamp(max=MAX_LOG_SIZE)
+    if limited_below:
+        log_width, log_height = log_width.clamp(min=-MAX_LOG_SIZE), log_height.clamp(min=-MAX_LOG_SIZE)
     half_width = 0.5 * torch.exp(log_width) * width
     half_height = 0.5 * torch.exp(log_height) * height
     return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=-1)

@@ -6,11 +6,15 @@ As in `ops/roi_align.py` the samples are weighted sums of feature rows, so that 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrcnn.ops.roi_align import gather_levels, gather_rows
+from maskrcnn.ops.roi_align import assign_levels, gather_levels, gather_rows, of_level
 
 
 def crop_and_resize(
@@ -30,22 +34,94 @@ def crop_and_resize(
     Returns:
         (R, C, resolution, resolution) in the features' dtype.
     """
-    channels, height, width = features.shape[1:]
+    scale = (1.0 / sizes.double()).to(boxes.dtype)[image_index].flip(1).repeat(1, 2)  # times the reciprocal, as there
+    height, width = features.shape[2:]
+    places = _sample_places(boxes * scale, image_index, height, width, cells[image_index], resolution)
+    return _pool([features], torch.zeros_like(image_index), *places, resolution)
+
+
+def multilevel_crop_and_resize(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    image_index: Tensor,
+    *,
+    frame: tuple[int, int],
+    resolution: int,
+    rounded: bool,
+    inclusive: bool = False,
+) -> Tensor:
+    """Features inside each box, read from the map of its level (Matterport's PyramidROIAlign).
+
+    Args:
+        features: L maps (B, C, Hl, Wl) of strides 4, 8, ..., finest first.
+        boxes: (R, 4) float32, input frame.
+        image_index: (R,) int64, the image of each box.
+        frame: (height, width) of the input, padding included.
+        resolution: cells per side of the result.
+        rounded: the level is rounded (Matterport), not cut (`assign_levels`).
+        inclusive: a box ends at the index of its last pixel, and so does the input.
+
+    Returns:
+        (R, C, resolution, resolution) in the features' dtype.
+    """
+    fractions = fractions_of(boxes, frame, inclusive=inclusive)
+    levels = rounded_levels(fractions, frame, len(features)) if rounded else assign_levels(boxes, len(features))
+    height = of_level([f.shape[2] for f in features], levels, torch.int64)
+    width = of_level([f.shape[3] for f in features], levels, torch.int64)
+    cells = torch.stack([height, width], dim=1)
+    places = _sample_places(fractions, image_index, height, width, cells, resolution)
+    return _pool(features, levels, *places, resolution)
+
+
+def fractions_of(boxes: Tensor, frame: tuple[int, int], *, inclusive: bool = False) -> Tensor:
+    """Boxes (R, 4) in pixels -> in fractions of the frame: divided, so that one that ends at its border ends at 1."""
+    height, width = (frame[0] - 1, frame[1] - 1) if inclusive else frame
     x0, y0, x1, y1 = boxes.unbind(-1)
-    scale_y, scale_x = (1.0 / sizes.double()).to(boxes.dtype)[image_index].unbind(-1)
-    cells_y, cells_x = cells[image_index].unbind(-1)
-    y, fraction_y, inside_y = sample_axis(y0 * scale_y, y1 * scale_y, cells_y, resolution)
-    x, fraction_x, inside_x = sample_axis(x0 * scale_x, x1 * scale_x, cells_x, resolution)
-    both_y = torch.stack([y, (y + 1).clamp(max=height - 1)], -1)  # (R, n, 2)
-    both_x = torch.stack([x, (x + 1).clamp(max=width - 1)], -1)
+    return torch.stack([x0 / width, y0 / height, x1 / width, y1 / height], dim=-1)
+
+
+def rounded_levels(fractions: Tensor, frame: tuple[int, int], levels: int) -> Tensor:
+    """Pyramid level of each box in fractions of the frame: (..., 4) -> (...) int64, 0 = stride 4.
+
+    4 + log2(side / 224), rounded half to even; operation by operation Matterport's, who measures the fractions with
+    the last pixel's index and the frame with its number of pixels.
+    """
+    width, height = fractions[..., 2] - fractions[..., 0], fractions[..., 3] - fractions[..., 1]
+    side = (height.clamp(min=0) * width.clamp(min=0)).sqrt() / (224.0 / (frame[0] * frame[1]) ** 0.5)
+    level = 4 + (torch.log(side) / math.log(2.0)).round()
+    return (level.clamp(2, 1 + levels) - 2).to(torch.int64)  # -inf of an empty box clamps to the finest level
+
+
+def _sample_places(
+    fractions: Tensor,
+    image_index: Tensor,
+    height: int | Tensor,
+    width: int | Tensor,
+    cells: Tensor,
+    resolution: int,
+) -> tuple[Tensor, Tensor]:
+    """Which rows of its map (NHWC: image, y, x) each cell sums, and with what weight: (R * n * n, 4) each.
+
+    Args:
+        fractions: (R, 4) boxes.
+        image_index: (R,) int64.
+        height, width: of the map, or of the map of each box (R,) int64.
+        cells: (R, 2) int64, (height, width) of the image's part of it.
+        resolution: n.
+    """
+    x0, y0, x1, y1 = fractions.unbind(-1)
+    cells_y, cells_x = cells.unbind(-1)
+    y, fraction_y, inside_y = sample_axis(y0, y1, cells_y, resolution)
+    x, fraction_x, inside_x = sample_axis(x0, x1, cells_x, resolution)
+    both_y = torch.stack([y, torch.minimum(y + 1, cells_y[:, None] - 1)], -1)  # (R, n, 2)
+    both_x = torch.stack([x, torch.minimum(x + 1, cells_x[:, None] - 1)], -1)
     weight_y = torch.stack([1 - fraction_y, fraction_y], -1) * inside_y[..., None]
     weight_x = torch.stack([1 - fraction_x, fraction_x], -1) * inside_x[..., None]
     first = (image_index * (height * width))[:, None, None, None, None]
-    indices = first + both_y[:, :, None, :, None] * width + both_x[:, None, :, None, :]  # (R, n, n, 2, 2)
-    weights = (weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]).to(features.dtype)
-    rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # NHWC: image, y, x
-    pooled = _gather(rows, indices.reshape(-1, 4), weights.reshape(-1, 4), boxes.shape[0])
-    return pooled.view(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
+    stride = width[:, None, None, None, None] if isinstance(width, Tensor) else width
+    indices = first + both_y[:, :, None, :, None] * stride + both_x[:, None, :, None, :]  # (R, n, n, 2, 2)
+    weights = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
+    return indices.reshape(-1, 4), weights.reshape(-1, 4)
 
 
 def sample_axis(start: Tensor, end: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,14 +179,42 @@ def crops_of_full_masks(
     return crop_and_resize(resized[:, None], boxes, matched, sizes=whole, cells=whole, resolution=resolution)[:, 0]
 
 
-def _gather(rows: Tensor, indices: Tensor, weights: Tensor, boxes: int) -> Tensor:
-    """Weighted sums of rows (V, C) at (N, 4) -> (N, C); N is a multiple of `boxes`."""
-    if torch.compiler.is_exporting():  # operators that every runtime has
-        total = F.embedding(indices[:, 0], rows) * weights[:, :1]
-        for tap in range(1, 4):
-            total = total + F.embedding(indices[:, tap], rows) * weights[:, tap : tap + 1]
-        return total
-    if rows.device.type != "cpu":
-        return gather_rows(rows, indices, weights)
-    places = torch.arange(boxes)
-    return gather_levels([rows], indices.to(torch.int32), weights, torch.zeros_like(places), places)
+def _pool(features: Sequence[Tensor], levels: Tensor, indices: Tensor, weights: Tensor, resolution: int) -> Tensor:
+    """Weighted sums of the cells of each box's map.
+
+    Args:
+        features: L maps (B, C, Hl, Wl).
+        levels: (R,) int64, the map of each box.
+        indices, weights: (R * n * n, 4), see `_sample_places`.
+        resolution: n.
+
+    Returns:
+        (R, C, n, n).
+    """
+    channels, cells = features[0].shape[1], resolution**2
+    tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]  # NHWC: image, y, x
+    weights = weights.to(tables[0].dtype)
+    exporting = torch.compiler.is_exporting()
+    if not exporting and levels.device.type == "cpu":
+        order = levels.argsort(stable=True)
+        indices, weights = (_boxes_in_order(values, order, cells) for values in (indices.to(torch.int32), weights))
+        pooled = gather_levels(tables, indices, weights, levels[order], order)
+    else:
+        starts = list(accumulate((len(table) for table in tables), initial=0))[:-1]
+        indices = indices + of_level(starts, levels, torch.int64).repeat_interleave(cells)[:, None]
+        table = torch.cat(tables)
+        pooled = _sum_of_four(table, indices, weights) if exporting else gather_rows(table, indices, weights)
+    return pooled.view(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
+
+
+def _boxes_in_order(values: Tensor, order: Tensor, cells: int) -> Tensor:
+    """(R * cells, 4) with the boxes in another order."""
+    return values.view(-1, cells, 4)[order].view(-1, 4)
+
+
+def _sum_of_four(table: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """`gather_rows` of operators that every runtime has."""
+    total = F.embedding(indices[:, 0], table) * weights[:, :1]
+    for tap in range(1, 4):
+        total = total + F.embedding(indices[:, tap], table) * weights[:, tap : tap + 1]
+    return total

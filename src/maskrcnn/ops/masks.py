@@ -176,7 +176,7 @@ def roi_masks_to_rle(
         boxes: (N, 4) float32, original frame.
         size: (height, width) of the image.
         threshold: a pixel is inside from this probability on.
-        paste: "exact", "torchvision" or "tensorflow", see `MaskHeadConfig.paste`.
+        paste: "exact", "torchvision", "tensorflow" or "matterport", see `MaskHeadConfig.paste`.
     """
     results = []
     for probability, box in zip(_padded(probabilities), boxes, strict=True):
@@ -227,6 +227,8 @@ def _paste(padded: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: st
         keep_x = slice(max(-left, 0), max(min(size[1] - left, width), 0))
         keep_y = slice(max(-top, 0), max(min(size[0] - top, height), 0))
         return _bilinear(padded, row[keep_y], column[keep_x]), max(top, 0), max(left, 0)
+    if paste == "matterport":
+        return _paste_in_whole_box(padded, np.rint(np.asarray(box, np.float64)).astype(int), size)
     box_width, box_height = max(float(x1 - x0), 1e-6), max(float(y1 - y0), 1e-6)
     # Beyond half a cell outside the box the padded mask is 0 (grid_sample with zero padding).
     left, right = int(np.floor(x0 - box_width / cells)), int(np.ceil(x1 + box_width / cells))
@@ -235,6 +237,18 @@ def _paste(padded: np.ndarray, box: np.ndarray, size: tuple[int, int], paste: st
     column = (np.arange(left, max(right, left)) + 0.5 - x0) / box_width * cells + 0.5
     row = (np.arange(top, max(bottom, top)) + 0.5 - y0) / box_height * cells + 0.5
     return _bilinear(padded, np.clip(row, 0, cells + 1), np.clip(column, 0, cells + 1)), top, left
+
+
+def _paste_in_whole_box(padded: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """`_paste` into a box of whole pixels and not beyond, as scikit-image's `resize` to it: 0 around the mask, but no
+    pixel below the lowest cell of the mask."""
+    cells = len(padded) - 2
+    x0, y0, x1, y1 = box.tolist()
+    left, right, top, bottom = max(x0, 0), min(x1, size[1]), max(y0, 0), min(y1, size[0])
+    column = (np.arange(left, max(right, left)) + 0.5 - x0) * (cells / max(x1 - x0, 1)) + 0.5
+    row = (np.arange(top, max(bottom, top)) + 0.5 - y0) * (cells / max(y1 - y0, 1)) + 0.5
+    window = _bilinear(padded, row, column)
+    return np.maximum(window, padded[1:-1, 1:-1].min(), out=window), top, left
 
 
 def _old_samples(start: np.float32, end: np.float32, length: int, cells: int) -> tuple[np.ndarray, int]:

@@ -67,7 +67,7 @@ def multilevel_roi_align(
         pooled = gather_levels(rows, indices, weights.to(rows[0].dtype), levels, places)
     else:  # on a GPU a copy is cheap, and telling the levels apart would have to wait for their numbers
         starts = list(accumulate((len(r) for r in rows), initial=0))[:-1]
-        first = _of_level(starts, levels, torch.int64).repeat_interleave(resolution**2)
+        first = of_level(starts, levels, torch.int64).repeat_interleave(resolution**2)
         pooled = gather_rows(torch.cat(rows), indices + first[:, None], weights.to(rows[0].dtype))
     return pooled.view(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
 
@@ -85,8 +85,8 @@ def _samples(
     device = boxes.device
     # Half the memory on a CPU, where making the indices costs as much time as reading the rows.
     integer = torch.int32 if device.type == "cpu" else torch.int64
-    height = _of_level([f.shape[2] for f in features], levels, integer)  # (R,)
-    width = _of_level([f.shape[3] for f in features], levels, integer)
+    height = of_level([f.shape[2] for f in features], levels, integer)  # (R,)
+    width = of_level([f.shape[3] for f in features], levels, integer)
     first_row = image_index.to(integer) * height * width  # (R,)
 
     scale = torch.exp2(-(levels + 2).to(boxes.dtype))  # 1 / stride
@@ -128,10 +128,10 @@ def _samples(
     return (row + column).view(shape), (row_weight * column_weight).view(shape)
 
 
-def _of_level(values: Sequence[int], levels: Tensor, dtype: torch.dtype) -> Tensor:
+def of_level(values: Sequence[int], levels: Tensor, dtype: torch.dtype) -> Tensor:
     """The value of each RoI's level: (R,). A table on a GPU would be a copy from the host, which waits for the device
     and cannot stand in a CUDA graph."""
-    if levels.device.type == "cpu":
+    if levels.device.type == "cpu" and not torch.compiler.is_exporting():
         return torch.tensor(values, dtype=dtype)[levels]
     found = torch.full_like(levels, values[0], dtype=dtype)
     for level, value in enumerate(values[1:], start=1):

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from maskrcnn.data.sample import pad_to, padded_size, resize_image, resized_size, to_image_tensor
+from maskrcnn.data.resize import corner_of, pad_to, padded_size, resize_image, resized_size
+from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.cuda_graphs import Forward, make_network
 from maskrcnn.predict.exported.model import ExportedModel, is_exported, open_exported
+from maskrcnn.predict.frame import boxes_to_photo, keypoints_to_photo
 from maskrcnn.predict.sources import list_sources
 from maskrcnn.predict.transfer import to_host
 from maskrcnn.structures import Detections, Record
@@ -208,7 +209,7 @@ class Predictor:
         try:
             detections = to_host(
                 self.raw(
-                    torch.stack([pad_to(image.content, padded) for image in images]),
+                    torch.stack([pad_to(image.content, padded, self.model.data.pad_place) for image in images]),
                     torch.tensor([tuple(image.content.shape[-2:]) for image in images]),
                 )
             )
@@ -227,32 +228,37 @@ class Predictor:
         """The network alone: padded input frame in and out, on the model's device.
 
         Args:
-            images: (B, C, H, W) resized and padded, content at the top left.
+            images: (B, C, H, W) resized and padded, content where `model.data.pad_place` says.
             sizes: (B, 2) int64, (height, width) of the content.
         """
         return self._network(images, sizes)
 
     def _instances(self, detections: Detections, row: int, image: Prepared, threshold: float) -> Instances:
         """One row of the padded answer, input frame -> original frame."""
-        model, (height, width) = self.model, image.size
+        model, mask = self.model, self.model.config.mask
+        size = (image.content.shape[-2], image.content.shape[-1])
+        corner = corner_of(size, self.fit(image.size)[1], model.data.pad_place)
+        frames = [torch.tensor(pair, dtype=torch.float64) for pair in (size, image.size, corner)]
+        boxes = boxes_to_photo(detections.boxes[row].float(), *frames, inclusive=model.config.inclusive)
         keep = detections.valid[row] & (detections.scores[row] >= threshold)
-        scale = torch.tensor([width / image.content.shape[-1], height / image.content.shape[-2]])
-        boxes = detections.boxes[row][keep].float() * scale.repeat(2)
-        boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
+        if mask is not None and mask.paste == "matterport":  # whole pixels, at least one
+            boxes = boxes.round()  # half to even
+            keep &= (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         keypoints = None
         if detections.keypoints is not None:
-            keypoints = detections.keypoints[row][keep].float() * torch.cat([scale, torch.ones(1)])
+            keypoints = keypoints_to_photo(detections.keypoints[row][keep].float(), *frames).numpy()
         return Instances(
-            boxes=boxes.numpy(),
+            boxes=boxes[keep].numpy(),
             scores=detections.scores[row][keep].float().numpy(),
             labels=detections.labels[row][keep].numpy(),
             classes=model.classes,
             size=image.size,
             roi_masks=None if detections.masks is None else detections.masks[row][keep].float().numpy(),
             category_ids=model.category_ids,
-            mask_threshold=model.config.mask.threshold if model.config.mask else 0.5,
-            paste=model.config.mask.paste if model.config.mask else "exact",
-            keypoints=None if keypoints is None else np.asarray(keypoints),
+            mask_threshold=mask.threshold if mask else 0.5,
+            paste=mask.paste if mask else "exact",
+            keypoints=keypoints,
+            keypoint_names=model.keypoints.names if model.keypoints else (),
             path=image.path,
         )
 

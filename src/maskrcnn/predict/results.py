@@ -49,7 +49,8 @@ class Saved:
 
 
 def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
-    """COCO results: one dict an instance, plain JSON types, in the data set's own category ids.
+    """COCO results: one dict an instance, plain JSON types, in the data set's own category ids; keypoints as x, y and
+    score of each.
 
     Args:
         instances: what was found in one image.
@@ -67,6 +68,9 @@ def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
     if instances.roi_masks is not None:
         for result, rle in zip(results, instances.rle, strict=True):
             result["segmentation"] = {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
+    if instances.keypoints is not None:
+        for result, points in zip(results, instances.keypoints.astype(np.float64), strict=True):
+            result["keypoints"] = points.ravel().tolist()
     return results
 
 
@@ -88,9 +92,9 @@ def save_results(
 ) -> Saved:
     """Write what was found, image by image as it comes.
 
-    `NAME.jpg` is the image with masks, boxes and names on it; `NAME_masks.png` the `index_mask`; `predictions.json` a
-    COCO file of all images, whose annotations carry a `score`: it opens as a data set. NAME is that of the image file;
-    the second of one name becomes `NAME_2`.
+    `NAME.jpg` is the image with masks, boxes, keypoints and names on it; `NAME_masks.png` the `index_mask`;
+    `predictions.json` a COCO file of all images, whose annotations carry a `score` and `keypoint_scores`: it opens as a
+    data set. NAME is that of the image file; the second of one name becomes `NAME_2`.
 
     Args:
         results: instances, or pairs of instances and their image (H, W, 3) uint8 RGB where there is no file.
@@ -147,6 +151,7 @@ class _Document:
         self.images: list[dict] = []
         self.annotations: list[dict] = []
         self.categories: dict[int, str] = {}
+        self.points: tuple[str, ...] = ()
         self.ids: set[int] = set()
 
     def add(self, instances: Instances) -> None:
@@ -159,13 +164,25 @@ class _Document:
         self.images.append({"id": number, "file_name": file_name, "height": height, "width": width})
         ids = instances.category_ids or range(1, len(instances.classes) + 1)
         self.categories.update(zip(ids, instances.classes, strict=True))
+        if instances.keypoints is not None:
+            count = instances.keypoints.shape[1]
+            self.points = instances.keypoint_names or tuple(f"point_{k + 1}" for k in range(count))
         areas = [rle_area(rle) for rle in instances.rle] if instances.roi_masks is not None else None
         for index, result in enumerate(to_coco(instances, number)):
             area = areas[index] if areas else result["bbox"][2] * result["bbox"][3]
+            if instances.keypoints is not None:
+                result |= self._labelled(instances.keypoints[index])
             self.annotations.append({"id": len(self.annotations) + 1, **result, "area": float(area), "iscrowd": 0})
 
+    @staticmethod
+    def _labelled(points: np.ndarray) -> dict:
+        """As annotations have it: x, y and visibility, all of them visible; scores may be anything, even negative."""
+        places = [v for x, y, _ in points.astype(np.float64).tolist() for v in (x, y, 2)]
+        return {"keypoints": places, "num_keypoints": len(points), "keypoint_scores": points[:, 2].tolist()}
+
     def write(self, path: Path) -> Path:
-        categories = [{"id": number, "name": name} for number, name in self.categories.items()]
+        points = {"keypoints": list(self.points), "skeleton": []} if self.points else {}
+        categories = [{"id": number, "name": name, **points} for number, name in self.categories.items()]
         content = {"images": self.images, "annotations": self.annotations, "categories": categories}
         return write_whole(path, lambda file: file.write(json.dumps(content).encode()))
 

@@ -375,7 +375,8 @@ def _evaluate(s: _Session, val: Dataset) -> None:
             save_best(s.out, model=model, state=state, config=s.config)
     else:
         state.stale += 1
-    scores = {"box/ap": metrics.box["ap"]} | ({"mask/ap": metrics.mask["ap"]} if metrics.mask else {})
+    kinds = {"box": metrics.box, "mask": metrics.mask, "keypoint": metrics.keypoint}
+    scores = {f"{kind}/ap": numbers["ap"] for kind, numbers in kinds.items() if numbers}
     s.report.write(state.step, scores)
     text = ", ".join(f"{name.replace('/ap', ' AP')} {value:.3f}" for name, value in scores.items())
     note = "best so far" if state.best_step == state.step else f"best {state.best:.3f} at step {state.best_step}"

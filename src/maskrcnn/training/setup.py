@@ -19,13 +19,11 @@ from maskrcnn.data.sample import usual_channels
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError, TrainingError, WeightsError
 from maskrcnn.model.backbones import load_backbone, preprocessing
-from maskrcnn.model.backbones.pretrained import read_state
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.training.optim import scaled_rate, warmup_steps
-from maskrcnn.weights.load import find_checkpoint, is_ours, means_tensorflow
-from maskrcnn.weights.native import is_checkpoint, read_model
 from maskrcnn.weights.remap import transfer
+from maskrcnn.weights.start import explain, read_start, trunk_state
 
 
 def open_data(train: Dataset | str | Path, val: Dataset | str | Path | None) -> tuple[Dataset, Dataset | None]:
@@ -76,6 +74,8 @@ def resolve(config: Config, dataset: Dataset) -> tuple[Config, list[str]]:
     if config.model.mask and not dataset.has_masks:
         config = config.replace(**{"model.mask": None})
         lines.append("no masks in the data: training boxes only (model.mask None)")
+    if config.model.keypoint is None and dataset.keypoints is not None:
+        lines.append("the data has keypoints, the model no head for them (model.keypoint null): they are not learned")
     if config.model.mask is None and config.train.monitor == "mask":
         raise ConfigError("'mask', but there is no mask head; use box or auto", field="train.monitor")
     if config.model.box.detections_per_image is None:
@@ -154,39 +154,44 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
     """The network before the first step, and a sentence about where its weights come from.
 
     Args:
-        weights: None for random ones; an ImageNet trunk file; a run folder or checkpoint; a torchvision detector or
-            one of TensorFlow, or its ImageNet trunk; or "last", the newest run beside `out`.
+        weights: None for random ones; a file with the weights of a trunk; a run, checkpoint or detector, of whatever
+            framework `load_weights` reads, or TensorFlow's ImageNet trunk; or "last", the newest run beside `out`.
 
     Raises:
         WeightsError: nothing there, or a file of an unknown kind.
+        ConfigError: a keypoint head, but data without keypoints.
     """
+    if config.model.keypoint is not None and dataset.keypoints is None:
+        raise ConfigError("the data set has no keypoints; set it to null", field="model.keypoint")
     model = build_model(
         config.model,
         classes=dataset.classes,
         category_ids=dataset.category_ids,
         data=config.data,
         seed=config.train.seed,
+        keypoints=dataset.keypoints,
     )
-    model.keypoints = dataset.keypoints
     if weights is None:
         return model, "weights: random"
-    path = newest_run(out) if str(weights) == "last" else Path(weights)
-    if path.is_file() and path.suffix in (".pth", ".pt", ".safetensors") and not is_checkpoint(path):
-        if not any(name.startswith(("roi_heads.", "rpn.")) for name in read_state(path)):
-            loaded = load_backbone(model.backbone, path)
-            return model, f"weights: random but for the trunk; {loaded}{_preprocessing_note(config.model)}"
-        from maskrcnn.weights.torchvision import load_torchvision
+    path = newest_run(out) if str(weights) == "last" else weights
+    start = read_start(path, config.model, dict(zip(dataset.category_ids, dataset.classes, strict=True)))
+    if start is None:
+        return model, _load_trunk(model, Path(path))
+    lines = [_transferred(model, start.state, start.classes), f"from {path}", *start.notes]
+    if model.keypoint_head is not None and start.keypoints not in (None, dataset.keypoints):
+        lines.append("note: the keypoints have other names in these weights: they are taken by their order")
+    return model, "\n  ".join(lines)
 
-        source = load_torchvision(path)
-        return model, f"{_transferred(model, source.state_dict(), source.classes)}\n  from {path}"
-    if not is_ours(path) and means_tensorflow(path):
-        from maskrcnn.weights.tensorflow.model import training_state
 
-        labels = dict(zip(dataset.category_ids, dataset.classes, strict=True))
-        state, classes, told = training_state(path, config.model.backbone.name, labels=labels)
-        return model, "\n  ".join([_transferred(model, state, classes), f"from {path}", *([told] if told else [])])
-    state, _, header = read_model(find_checkpoint(path))
-    return model, f"{_transferred(model, state, header['classes'])}\n  from {path}"
+def _load_trunk(model: MaskRCNN, path: Path) -> str:
+    """The sentence about it. Raises `WeightsError` for what is no trunk, by the name of its family where it has one."""
+    found = trunk_state(path)
+    note = _preprocessing_note(model.config) if found is None else f"\n  {found[1]}" if found[1] else ""
+    try:
+        loaded = load_backbone(model.backbone, path, model.stage_two, state=found and found[0])
+    except WeightsError as error:
+        raise explain(path, error) from error
+    return f"weights: random but for the trunk; {loaded}{note}"
 
 
 def _transferred(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str]) -> str:

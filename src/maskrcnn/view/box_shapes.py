@@ -17,10 +17,10 @@ def input_sides(table: Table, data: DataConfig) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         sides = np.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], axis=1)
     sizes = np.maximum(table.sizes, 1)
-    if data.resize == "square":
-        scale = data.max_size / sizes.max(axis=1)
-    else:
-        scale = np.minimum(data.min_size / sizes.min(axis=1), data.max_size / sizes.max(axis=1))
+    scale = data.max_size / sizes.max(axis=1)
+    if data.resize != "square":
+        wanted = data.min_size / sizes.min(axis=1)
+        scale = np.minimum(np.maximum(wanted, 1.0) if data.resize == "grow" else wanted, scale)
     keep = ~table.crowd & (sides > 0).all(axis=1) & np.isfinite(sides).all(axis=1)
     return sides[keep] * scale[table.image_of[keep]][:, None]
 

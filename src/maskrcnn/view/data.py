@@ -91,7 +91,7 @@ def _summary(dataset: Dataset, problems: Sequence[Problem], config: Config) -> H
     }
     fits = (
         f"square of {data.max_size}"
-        if data.resize == "square"
+        if data.resize in ("square", "grow")
         else f"short side {data.min_size}, long side at most {data.max_size}"
     )
     anchors = ", ".join("/".join(f"{size:g}" for size in level) for level in config.model.rpn.anchors.sizes)

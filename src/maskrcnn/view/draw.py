@@ -18,6 +18,7 @@ from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
 from maskrcnn.structures import Record
+from maskrcnn.view.keypoints import draw_keypoints
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -38,17 +39,18 @@ def draw_instances(
     masks: bool = True,
     boxes: bool = True,
     labels: bool = True,
+    keypoints: bool = True,
     color_by: ColorBy = "auto",
     opacity: float = 0.5,
     scale: int = 1,
 ) -> np.ndarray:
-    """The image with masks, boxes and "name 0.93" on it; the best instance lies on top.
+    """The image with masks, boxes, keypoints and "name 0.93" on it; the best instance lies on top.
 
     Args:
         instances: original frame.
         image: array (H, W, 3) uint8 RGB, PIL image, tensor or path; None: read `instances.path`. Other depths and
             channels are shown as `to_display` does.
-        masks, boxes, labels: what to draw.
+        masks, boxes, labels, keypoints: what to draw.
         color_by: "class": a class has one colour in all images; "instance": each its own; "auto": by instance when
             there is only one class.
         opacity: of the masks, 0..1.
@@ -58,6 +60,8 @@ def draw_instances(
         DataError: no image, or one of another size.
     """
     names = [f"{name} {score:.2f}" for name, score in zip(instances.names, instances.scores, strict=True)]
+    if not keypoints:
+        instances = replace(instances, keypoints=None)
     return _draw(instances, image, names if labels else None, masks, boxes, color_by, opacity, scale)
 
 
@@ -86,6 +90,8 @@ def draw_truth(
         size=record.size,
         category_ids=dataset.category_ids,
         path=str(record.path),
+        keypoints=record.keypoints,
+        keypoint_names=dataset.keypoints.names if dataset.keypoints else (),
         _rle=[mask_to_rle(mask, record.size) for mask in record.masks] if record.masks else None,
     )
     names = [name + " (crowd)" * bool(crowd) for name, crowd in zip(truth.names, record.crowd, strict=True)]
@@ -163,6 +169,8 @@ def _draw(
     detections.xyxy = np.minimum(detections.xyxy, np.array(instances.size[::-1] * 2, np.float32) - 1)
     if boxes:
         scene = sv.BoxAnnotator(palette, thickness=line).annotate(scene, detections, colors)
+    if instances.keypoints is not None:
+        scene = draw_keypoints(scene, instances, [palette.by_idx(int(color)).as_bgr() for color in colors[::-1]], line)
     if names is not None:
         size = _font_size(instances.size)
         padding = max(1, size // 4)
@@ -199,8 +207,14 @@ def _enlarged(instances: Instances, scale: int) -> Instances:
     if _has_masks(instances):
         rles = [encode_mask(decode_rle(rle).repeat(scale, 0).repeat(scale, 1)) for rle in instances.rle]
     height, width = instances.size
+    points = None if instances.keypoints is None else instances.keypoints * np.array([scale, scale, 1], np.float32)
     return replace(
-        instances, boxes=instances.boxes * scale, size=(height * scale, width * scale), roi_masks=None, _rle=rles
+        instances,
+        boxes=instances.boxes * scale,
+        size=(height * scale, width * scale),
+        roi_masks=None,
+        keypoints=points,
+        _rle=rles,
     )
 
 

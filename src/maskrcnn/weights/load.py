@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskrcnn.config import Config
 from maskrcnn.errors import WeightsError
 from maskrcnn.weights.folder import current_folder
 from maskrcnn.weights.native import is_checkpoint, load_model
@@ -14,38 +15,99 @@ if TYPE_CHECKING:
     from maskrcnn.model.mask_rcnn import MaskRCNN
 
 SUPPORTED = (
-    "a run folder, a checkpoint folder, the model.safetensors in one, a .pth or .pt file of torchvision's "
-    "maskrcnn_resnet50_fpn, or TensorFlow's model.ckpt, frozen .pb, SavedModel or their folder"
+    "a run folder, a checkpoint folder, the model.safetensors in one, a .pth, .pt or .pkl file of Detectron2, "
+    "MMDetection or torchvision, an .h5 file of Matterport's Mask_RCNN, torchvision:NAME for what torchvision "
+    "publishes, or TensorFlow's model.ckpt, frozen .pb, SavedModel or their folder"
 )
+PUBLISHED = "torchvision:"
+PYTORCH = (".pth", ".pt", ".pkl", ".pyth", ".bin")
+KERAS = (".h5", ".hdf5", ".keras")
 # Names that only TensorFlow's files have, and the archives that they are published in.
 TENSORFLOW = re.compile(r"\.(pb|index|data-\d+-of-\d+|meta|tar|tar\.gz|tgz|zip)$")
 PREFIX = re.compile(r"\.ckpt(-\d+)?$")
 
 
-def load_weights(path: str | Path, **model_overrides: Any) -> MaskRCNN:
+def load_weights(path: str | Path, **options: Any) -> MaskRCNN:
     """A model on the CPU in evaluation mode.
 
     Args:
-        path: a run folder (its best checkpoint, else its last), a checkpoint folder, the `model.safetensors` in one, a
-            torchvision `.pth`, or what `load_tensorflow` reads.
-        model_overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
+        path: a run folder (its best checkpoint, else its last), a checkpoint folder, the `model.safetensors` in one, or
+            what another framework wrote: Detectron2's and MMDetection's `.pkl` and `.pth`, torchvision's `.pth`,
+            Matterport's `.h5`, what `load_tensorflow` reads; `torchvision:NAME` downloads published weights.
+        options: dotted fields of the model config: `**{"box.score_threshold": 0.3}`. For other frameworks' weights also
+            `config` and `classes`, see `load_detectron2`, `load_mmdetection`, `load_torchvision`, `load_matterport`,
+            `load_tensorflow`.
 
     Raises:
-        WeightsError: nothing there, an unknown kind of file, or tensors that do not fit.
-        ConfigError: unknown override; a pipeline.config beside TensorFlow's weights that cannot be read.
+        WeightsError: nothing there, an unknown kind of file, another kind of network, or tensors that do not fit.
+        ConfigError: unknown override; a config beside the weights that cannot be read.
     """
+    return open_weights(path, **options)[0]
+
+
+def open_weights(path: str | Path, **options: Any) -> tuple[MaskRCNN, Config]:
+    """`load_weights`, with the whole config of the run: schedule and data too, as far as the framework tells them."""
+    if str(path).startswith(PUBLISHED):
+        from maskrcnn.weights.torchvision.published import load_published
+
+        _no_config(path, options)
+        return _with_config(load_published(str(path).removeprefix(PUBLISHED), **options))
     path = Path(path)
-    if path.suffix in (".pth", ".pt"):
-        from maskrcnn.weights.torchvision import load_torchvision
+    if path.suffix in PYTORCH and not path.is_dir():
+        return _open_pytorch(path, **options)
+    if path.suffix in KERAS and not path.is_dir():
+        from maskrcnn.weights.matterport.model import open_matterport
+        from maskrcnn.weights.pickles import check_file
 
-        if not path.is_file():
-            raise WeightsError(f"{path}: no such file; give {SUPPORTED}")
-        return load_torchvision(path, **model_overrides)
+        return open_matterport(check_file(path), **options)
     if not is_ours(path) and means_tensorflow(path):
-        from maskrcnn.weights.tensorflow.model import load_tensorflow
+        from maskrcnn.weights.tensorflow.model import open_tensorflow
 
-        return load_tensorflow(path, **model_overrides)
-    return load_model(find_checkpoint(path), **model_overrides)[0]
+        opened = open_tensorflow(path, **options)
+        return opened.model, opened.config
+    checkpoint = find_checkpoint(path)
+    if given := [name for name in ("config", "classes") if name in options]:
+        raise WeightsError(f"{path}: {', '.join(given)}: a checkpoint of maskrcnn brings its own; leave it out")
+    return load_model(checkpoint, **options)[:2]
+
+
+def _open_pytorch(path: Path, **options: Any) -> tuple[MaskRCNN, Config]:
+    """By the names of the tensors in the file."""
+    from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
+    from maskrcnn.weights.recognise import framework_of, state_of
+
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file; give {SUPPORTED}")
+    data = read_numpy_pickle(path) if path.suffix == ".pkl" else read_pth(path)
+    try:
+        framework = framework_of(state_of(data))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}", missing=error.missing, unexpected=error.unexpected) from error
+    if framework == "mmdetection":
+        from maskrcnn.weights.mmdetection.model import open_mmdetection
+
+        return open_mmdetection(path, **options)
+    if framework == "torchvision":
+        from maskrcnn.weights.torchvision.model import load_torchvision
+
+        _no_config(path, options)
+        return _with_config(load_torchvision(path, data=data, **options))
+    from maskrcnn.weights.detectron2.model import open_detectron2
+
+    return open_detectron2(path, data=data, **options)
+
+
+def _no_config(path: str | Path, options: dict[str, Any]) -> None:
+    """torchvision's settings are arguments in a program; there is no file of them."""
+    if isinstance(options.get("config"), str | Path):
+        raise WeightsError(
+            f"{path}: torchvision has no config files; leave {options['config']} out, and give thresholds and sizes as "
+            "fields"
+        )
+
+
+def _with_config(model: MaskRCNN) -> tuple[MaskRCNN, Config]:
+    return model, Config(model=model.config, data=model.data)
 
 
 def is_ours(path: str | Path) -> bool:

@@ -102,9 +102,14 @@ def load_model(path: str | Path, **model_overrides: Any) -> tuple[MaskRCNN, Conf
     """
     state, config, header = read_model(path)
     config = config.replace(**{f"model.{name}": value for name, value in model_overrides.items()})
-    model = build_model(config.model, classes=header["classes"], category_ids=header["category_ids"], data=config.data)
+    model = build_model(
+        config.model,
+        classes=header["classes"],
+        category_ids=header["category_ids"],
+        data=config.data,
+        keypoints=header["keypoints"],
+    )
     load_state(model, state, where=str(path))
-    model.keypoints = header["keypoints"]
     return model.eval(), config, header
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ CLASS_TENSORS = {
     "mask_head.logits.bias": (1, False),
 }
 PREPROCESSING = ("mean", "std")
+# The further heads of a cascade have the same layers.
+FURTHER = ((re.compile(r"cascade\.\d+\."), "box_head."), (re.compile(r"cascade_masks\.\d+\."), "mask_head."))
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def transfer(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str
 
     Rows of classes that the source does not know keep their initial values; so does the preprocessing (`mean`, `std`),
     which belongs to the model's own config. A first convolution for another number of channels is fitted by `inflate`.
+    A keypoint head for as many points is copied.
 
     Args:
         model: changed in place.
@@ -92,7 +96,7 @@ def transfer(model: MaskRCNN, state: Mapping[str, Tensor], classes: Sequence[str
     for name, tensor in own.items():
         if name not in source:
             initialised.append(name)
-        elif name in by_class:
+        elif _like_first(name) in by_class:
             done = _copy_rows(name, tensor, source[name], model.classes, classes)
             (remapped if done else initialised).append(name)
         elif tensor.shape == source[name].shape:
@@ -122,6 +126,13 @@ def _inflate_first(name: str, own: Mapping[str, Tensor], source: dict[str, Tenso
     return (f"{name} from {theirs.shape[1]} to {ours.shape[1]}, their mean repeated and its magnitude kept",)
 
 
+def _like_first(name: str) -> str:
+    """`cascade.1.class_logits.bias` -> the name that it has in the first head."""
+    for pattern, first in FURTHER:
+        name = pattern.sub(first, name, count=1) if pattern.match(name) else name
+    return name
+
+
 def _class_tensors(model: MaskRCNN) -> set[str]:
     """The predictors of this model that have rows for each class, not one set for all."""
     config = model.config
@@ -134,7 +145,7 @@ def _copy_rows(
     name: str, tensor: Tensor, source: Tensor, classes: Sequence[str], source_classes: Sequence[str]
 ) -> bool:
     """Rows of the classes that both know, and the background's. False where the layouts differ."""
-    rows, background = CLASS_TENSORS[name]
+    rows, background = CLASS_TENSORS[_like_first(name)]
     if len(source) != rows * len(source_classes) + background or tensor.shape[1:] != source.shape[1:]:
         return False
     for label, class_name in enumerate(classes):

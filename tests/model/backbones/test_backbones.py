@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import safetensors.torch
 import torch
@@ -6,7 +8,20 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from maskrcnn.config import BackboneConfig
 from maskrcnn.errors import ConfigError, WeightsError
-from maskrcnn.model.backbones import BACKBONES, STAGES_TWO, build_backbone, fold_norms, load_backbone, preprocessing
+from maskrcnn.model.backbones import (
+    BACKBONES,
+    STAGES_TWO,
+    build_backbone,
+    build_stage_two,
+    fold_norms,
+    load_backbone,
+    preprocessing,
+)
+from maskrcnn.model.backbones.resnet import ResNet
+from maskrcnn.model.backbones.trunk import Trunk
+from tests.model.backbones.oracles import rebuild
+
+ONE_MAP_ONLY = {name for name in STAGES_TWO if BACKBONES[name] is not ResNet}  # TensorFlow's
 
 
 def trunk(name: str, **options) -> torch.nn.Module:
@@ -21,7 +36,7 @@ def trunk(name: str, **options) -> torch.nn.Module:
     return module
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in STAGES_TWO])
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ONE_MAP_ONLY])
 def test_strides_and_channels(name):
     with torch.device("meta"):  # shapes alone: the deep ones take seconds to initialise
         module = build_backbone(BackboneConfig(name=name))
@@ -43,11 +58,102 @@ def test_folded_norms_give_the_same_maps(name, norm):
     assert not any(isinstance(m, (FrozenBatchNorm2d, torch.nn.BatchNorm2d)) for m in module.modules())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_lite0"])
+@torch.no_grad()
+@pytest.mark.parametrize("output", ["c4", "c5"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext101_32x4d"])
+def test_one_map_of_a_resnet(name, output):
+    config = BackboneConfig(name=name, stride=16, output=output)
+    with torch.device("meta"):
+        module = build_backbone(config)
+        (features,) = module(torch.empty(1, 3, 72, 100))
+        assert module.stride == 16
+        assert features.shape == (1, *module.channels, 5, 7)
+        assert features.shape[1] == {"resnet18": 256, "resnet50": 1024}.get(name, 1024) * (2 if output == "c5" else 1)
+        if output == "c4":
+            second = build_stage_two(config)
+            assert second(torch.empty(3, *module.channels, 14, 14)).shape == (3, second.channels, 7, 7)
+            assert second.channels == 2 * module.channels[0]
+
+
+@torch.no_grad()
+def test_stages_without_a_pyramid_are_those_of_the_pyramid():
+    """C4 and its second stage on the whole map give C5 of the same weights; dilated, every second cell looks alike."""
+    whole = trunk("resnet50")
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    config = BackboneConfig(stride=16)
+    first, second = build_backbone(config).eval(), build_stage_two(config).eval()
+    state = whole.state_dict()
+    first.load_state_dict({k: v for k, v in state.items() if not k.startswith("layer4.")})
+    second.load_state_dict({k: v for k, v in state.items() if k.startswith("layer4.")})
+    torch.testing.assert_close(second(first(x)[0]), whole(x)[3])
+    dilated = build_backbone(replace(config, output="c5")).eval()
+    dilated.load_state_dict(state)
+    assert dilated(x)[0].shape == (1, 2048, 4, 6)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d"])
+def test_the_stride_is_in_one_convolution_of_a_block(name):
+    for in_1x1 in (False, True):
+        module = build_backbone(BackboneConfig(name=name, stride_in_1x1=in_1x1))
+        first, other = (module.layer2[0].conv1, module.layer2[0].conv2)[:: 1 if in_1x1 else -1]
+        assert (first.stride, other.stride) == ((2, 2), (1, 1))
+
+
+@torch.no_grad()
+def test_the_stem_pools_as_keras_does():
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    module = trunk("resnet18", stem_pool="same")
+    seen = []
+    module.layer1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    module(x)
+    stem = module.relu(module.bn1(module.conv1(x)))
+    assert torch.equal(seen[0], torch.nn.functional.max_pool2d(torch.nn.functional.pad(stem, (0, 1, 0, 1)), 3, 2))
+
+
+@torch.no_grad()
+def test_group_norms_stay_when_norms_are_folded():
+    module = build_backbone(BackboneConfig(name="resnet18", norm="gn", norm_eps=1e-3)).eval()
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert len(norms) == 20
+    assert {(m.num_groups, m.eps) for m in norms} == {(32, 1e-3)}
+    x = torch.rand(1, 3, 64, 64)
+    before = module(x)
+    assert all(torch.equal(a, b) for a, b in zip(fold_norms(module)(x), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet50", "stride": 8}, r"model\.backbone\.stride: 8: resnet50 has stride 16"),
+        ({"name": "resnet18", "stride_in_1x1": True}, r"stride_in_1x1: true, but the blocks of resnet18 have no 1x1"),
+        ({"name": "swin_t", "output": "c5"}, r"model\.backbone\.output: 'c5' is for resnet and resnext, not swin_t"),
+        ({"name": "mobilenet_v2", "norm": "gn"}, r"model\.backbone\.norm: 'gn' is for resnet and resnext"),
+        ({"name": "resnet_v1_50", "stride_in_1x1": True}, r"model\.backbone\.stride_in_1x1: True is for resnet"),
+        ({"name": "convnext_tiny", "stem_pool": "same"}, r"model\.backbone\.stem_pool: 'same' is for resnet"),
+    ],
+)
+def test_choices_that_a_trunk_does_not_have(options, message):
+    with pytest.raises(ConfigError, match=message):
+        build_backbone(BackboneConfig(**options))
+
+
+@pytest.mark.parametrize(
+    ("oracle", "name"), [("mm_x101_32x4d", "resnext101_32x4d"), ("d2_x101_fpn", "resnext101_32x8d")]
+)
+def test_resnext_has_the_shapes_of_other_frameworks(oracle, name):
+    with torch.device("meta"):
+        module: Trunk = build_backbone(BackboneConfig(name=name))
+    ours = sorted(tuple(value.shape) for value in module.state_dict().values())
+    trunk_keys = {k: s for k, s in rebuild().load_keys(oracle).items() if k.startswith("backbone.") and "fpn_" not in k}
+    assert ours == sorted(shape for key, shape in trunk_keys.items() if not key.endswith("num_batches_tracked"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_lite0", "swin_t", "convnext_tiny"])
 def test_frozen_stages_do_not_train(name):
     counts = []
     for stages in range(6):
-        module = build_backbone(BackboneConfig(name=name, frozen_stages=stages, norm="bn"))
+        with torch.device("meta"):
+            module = build_backbone(BackboneConfig(name=name, frozen_stages=stages, norm="bn"))
         counts.append(sum(p.requires_grad for p in module.parameters()))
     assert counts == sorted(counts, reverse=True)
     assert len(set(counts)) == 6
@@ -149,3 +255,16 @@ def test_bad_files_end_in_one_sentence(tmp_path):
 def test_unknown_trunk():
     with pytest.raises(ConfigError, match=r"model\.backbone\.name: unknown trunk 'resnet5', did you mean 'resnet50'"):
         build_backbone(BackboneConfig(name="resnet5"))
+
+
+@torch.no_grad()
+def test_one_file_fills_both_stages_of_c4(tmp_path):
+    source = torchvision.models.resnet18(weights=None).eval()
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    config = BackboneConfig(name="resnet18", stride=16)
+    first, second = build_backbone(config).eval(), build_stage_two(config).eval()
+    said = load_backbone(first, tmp_path / "w.pth", second)
+    assert said.endswith("left out: fc")
+    x = torch.rand(1, 3, 64, 64)
+    expected = torch.nn.Sequential(*list(source.children())[:-2])(x)
+    torch.testing.assert_close(second(first(x)[0]), expected, atol=1e-4, rtol=1e-4)

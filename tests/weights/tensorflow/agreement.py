@@ -18,6 +18,7 @@ from torch import Tensor
 from maskrcnn.data.sample import resize_image, resized_size, to_image_tensor
 from maskrcnn.instances import Instances
 from maskrcnn.model.box_head import BoxOutput
+from maskrcnn.model.content import Canvas
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.ops.compact import put, take
 from maskrcnn.ops.crop_and_resize import crops_of_full_masks, sample_axis
@@ -83,7 +84,7 @@ def stages(model: MaskRCNN, golden: Arrays) -> dict[str, float]:
 
     everything = torch.ones_like(proposals.valid)  # the original code sees the empty ones too
     seen_boxes = pixels(golden["proposal_boxes_normalized"], frame)
-    _, _, output = model.classify([features], sizes, seen_boxes, everything)
+    _, _, output = model.classify([features], Canvas(frame, sizes), seen_boxes, everything)
     wanted = BoxOutput(
         torch.from_numpy(golden["class_predictions_with_background"]).roll(-1, -1)[None],
         xyxy(golden["refined_box_encodings"])[None],
@@ -100,7 +101,7 @@ def stages(model: MaskRCNN, golden: Arrays) -> dict[str, float]:
     )
 
     assert model.mask_head is not None
-    seen = model.see_masks([features], sizes, boxes, torch.zeros(count, dtype=torch.int64))
+    seen = model.see_masks([features], Canvas(frame, sizes), boxes, torch.zeros(count, dtype=torch.int64))
     masks = model.mask_head(seen, labels).sigmoid()
     found["masks"] = float((masks - torch.from_numpy(golden["detection_masks"])[0, :count]).abs().max())
     if "full_masks_packed" in golden:
@@ -145,7 +146,7 @@ def losses(model: MaskRCNN, lesson: Arrays) -> dict[str, float]:
         sampled = model.rpn.targets(torch.cat(anchors), targets, sizes)
         parts = model.rpn.loss(*model.rpn.at(features, sampled.indices), sampled)
         samples = model.box_head.targets(golden_proposals(lesson), targets)
-        rows, seen, output = model.classify(features, sizes, samples.boxes, samples.valid, targets.keys)
+        rows, seen, output = model.classify(features, Canvas(frame, sizes), samples.boxes, samples.valid, targets.keys)
         parts |= model.box_head.loss(output, samples, targets)
         assert model.mask_head is not None
         chosen = model.mask_head.foreground(samples)

@@ -8,14 +8,16 @@ from maskrcnn.config import BackboneConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.fields import nearest
 from maskrcnn.model.backbones.channels import first_convolution, inflate, set_input_channels
+from maskrcnn.model.backbones.convnext import ConvNeXt
 from maskrcnn.model.backbones.efficientnet_lite import EfficientNetLite0
 from maskrcnn.model.backbones.inception_resnet_v2 import InceptionResNetV2, InceptionResNetV2StageTwo
 from maskrcnn.model.backbones.inception_v2 import InceptionV2, InceptionV2StageTwo
 from maskrcnn.model.backbones.mobilenet_v2 import MobileNetV2
 from maskrcnn.model.backbones.norms import fold_norms
 from maskrcnn.model.backbones.pretrained import load_backbone, preprocessing
-from maskrcnn.model.backbones.resnet import ResNet
+from maskrcnn.model.backbones.resnet import ResNet, ResNetStageTwo
 from maskrcnn.model.backbones.resnet_v1 import ResNetV1, ResNetV1StageTwo
+from maskrcnn.model.backbones.swin import Swin
 from maskrcnn.model.backbones.trunk import StageTwo, Trunk
 
 __all__ = [
@@ -40,8 +42,15 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "resnet101": ResNet,
     "resnet152": ResNet,
     "resnext50_32x4d": ResNet,
+    "resnext101_32x4d": ResNet,
     "resnext101_32x8d": ResNet,
     "resnext101_64x4d": ResNet,
+    "swin_t": Swin,
+    "swin_s": Swin,
+    "swin_b": Swin,
+    "convnext_tiny": ConvNeXt,
+    "convnext_small": ConvNeXt,
+    "convnext_base": ConvNeXt,
     "mobilenet_v2": MobileNetV2,
     "efficientnet_lite0": EfficientNetLite0,
     "resnet_v1_50": ResNetV1,
@@ -50,8 +59,10 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "inception_v2": InceptionV2,
     "inception_resnet_v2": InceptionResNetV2,
 }
-# Trunks of networks without a pyramid: these give one map, and their last stage runs on the crop of each RoI.
+# Trunks of networks without a pyramid: these give one map, and their last stage runs on the crop of each RoI. A ResNet
+# can also serve a pyramid, or give the map of its last stage.
 STAGES_TWO: dict[str, Callable[[BackboneConfig], StageTwo]] = {
+    **{name: ResNetStageTwo for name, trunk in BACKBONES.items() if trunk is ResNet},
     "resnet_v1_50": ResNetV1StageTwo,
     "resnet_v1_101": ResNetV1StageTwo,
     "resnet_v1_152": ResNetV1StageTwo,
@@ -61,13 +72,32 @@ STAGES_TWO: dict[str, Callable[[BackboneConfig], StageTwo]] = {
 
 
 def build_backbone(config: BackboneConfig) -> Trunk:
-    """A trunk with random weights; `.channels` are those of its maps. Raises `ConfigError` for an unknown name."""
+    """A trunk with random weights; `.channels` are those of its maps.
+
+    Raises:
+        ConfigError: an unknown name; a choice that this trunk does not have.
+    """
     if config.name not in BACKBONES:
         raise ConfigError(
             f"unknown trunk {config.name!r}{nearest(config.name, BACKBONES)}; known: {', '.join(BACKBONES)}",
             field="model.backbone.name",
         )
+    if BACKBONES[config.name] is not ResNet:
+        _refuse_resnet_choices(config)
     return BACKBONES[config.name](config)
+
+
+def _refuse_resnet_choices(config: BackboneConfig) -> None:
+    chosen = {
+        "output": config.output != "c4",
+        "stride_in_1x1": config.stride_in_1x1,
+        "stem_pool": config.stem_pool != "symmetric",
+        "norm": config.norm == "gn",
+    }
+    for name, wrong in chosen.items():
+        if wrong:
+            message = f"{getattr(config, name)!r} is for resnet and resnext, not {config.name}; leave it out"
+            raise ConfigError(message, field=f"model.backbone.{name}")
 
 
 def build_stage_two(config: BackboneConfig) -> StageTwo:

@@ -1,4 +1,4 @@
-"""Batch norms of trunks, and folding those with fixed statistics into the convolution before them."""
+"""Norms of trunks, and folding those with fixed statistics into the convolution before them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,16 @@ class FrozenStatisticsNorm(FrozenNorm):
             self.register_parameter(name, nn.Parameter(value))
 
 
+def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
+    """32 groups (Wu and He 2018), as in all peers."""
+    return nn.GroupNorm(32, channels, eps=eps)
+
+
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "frozen_bn": FrozenNorm,
     "frozen_statistics": FrozenStatisticsNorm,
     "bn": nn.BatchNorm2d,
+    "gn": group_norm,
 }
 
 
@@ -68,7 +74,10 @@ def _unscaled(norm: Callable[[int], nn.Module], channels: int) -> nn.Module:
 
 @torch.no_grad()
 def fold_norms(module: nn.Module) -> nn.Module:
-    """Fold in place, for prediction only; returns `module`. Norms become `nn.Identity`."""
+    """Fold in place, for prediction only; returns `module`.
+
+    Batch norms become `nn.Identity`. Group and layer norms stay: their statistics come from the image.
+    """
     for parent in list(module.modules()):
         for conv_name, norm_name in PAIRS:
             conv, norm = getattr(parent, conv_name, None), getattr(parent, norm_name, None)

@@ -1,8 +1,8 @@
-"""ImageNet weight files of trunks: names of other projects -> ours. Loaded without running pickled code."""
+"""ImageNet weight files of trunks, loaded without running pickled code."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maskrcnn.errors import WeightsError
 from maskrcnn.model.backbones.channels import first_convolution, inflate
+from maskrcnn.model.backbones.foreign import torchvision_names
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 INCEPTION = ((127.5,) * 3, (127.5,) * 3)  # -1..1
@@ -31,20 +32,34 @@ def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return PREPROCESSING.get(name, IMAGENET)
 
 
-def load_backbone(module: nn.Module, path: str | Path) -> str:
+def load_backbone(
+    module: nn.Module,
+    path: str | Path,
+    stage_two: nn.Module | None = None,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+) -> str:
     """Load ImageNet weights into a trunk, in place. Returns a line that says what was loaded and left out.
 
-    Understands torchvision's ResNet, ResNeXt and MobileNetV2 files (also MobileNetV2 with flat names
-    `features.N.conv.M`), EfficientNet-Lite0 (`_conv_stem.weight`, ...), as .pth, .pt or .safetensors. The first
-    convolution is fitted to the trunk's input channels by `inflate`.
+    Understands torchvision's files (also MobileNetV2 with flat names `features.N.conv.M`), EfficientNet-Lite0
+    (`_conv_stem.weight`, ...), timm's ResNet, ResNeXt, Swin and ConvNeXt, the last two also as their authors published
+    them; as .pth, .pt or .safetensors. The first convolution is fitted to the trunk's input channels by `inflate`. The
+    norms on the maps of Swin and ConvNeXt, which no classifier has, stay as they are.
+
+    Args:
+        module: the trunk.
+        path: the file.
+        stage_two: the trunk's last stage where it is apart (C4); its weights come from the same file.
+        state: what is in the file by torchvision's names, if it was read already.
 
     Raises:
         WeightsError: unreadable file, or tensors missing or of another shape.
     """
-    state = _rename(read_state(Path(path)))
-    own = module.state_dict()
+    state = torchvision_names(read_state(Path(path))) if state is None else dict(state)
+    own = module.state_dict() | (stage_two.state_dict() if stage_two is not None else {})
     note = _inflate_first(module, state)
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    own = {name: value for name, value in own.items() if not _not_in_files(name)}
+    missing = [name for name in own if name not in state]
     if missing:
         raise WeightsError(
             f"{path}: not weights of this trunk ({type(module).__name__}): {len(missing)} of {len(own)} tensors are "
@@ -53,15 +68,22 @@ def load_backbone(module: nn.Module, path: str | Path) -> str:
             unexpected=[name for name in state if name not in own],
         )
     for name, value in own.items():
-        if name in state and state[name].shape != value.shape:
+        if state[name].shape != value.shape:
             raise WeightsError(
                 f"{path}: {name!r} has shape {tuple(state[name].shape)}, this trunk needs {tuple(value.shape)}; "
                 "choose the matching model.backbone.name"
             )
-    module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
-    dropped = sorted({name.rpartition(".")[0] for name in state if name not in own and "num_batches" not in name})
+    for part in (module, stage_two):
+        if part is not None:
+            part.load_state_dict({name: state[name] for name in part.state_dict() if name in own}, strict=False)
+    dropped = sorted({name.rpartition(".")[0] for name in state if name not in own and not _not_in_files(name)})
     left_out = f", left out: {', '.join(dropped)}" if dropped else ""
     return f"trunk weights: {len(own)} tensors from {path}{left_out}{note}"
+
+
+def _not_in_files(name: str) -> bool:
+    """Counters, constants and norms that some files lack, and that need nothing from a file."""
+    return name.endswith(("num_batches_tracked", "relative_position_index")) or name.startswith("norms.")
 
 
 def _inflate_first(module: nn.Module, state: dict[str, Tensor]) -> str:
@@ -98,23 +120,3 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path}: holds no table of tensors; save model.state_dict()")
     return state
-
-
-def _rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if "_conv_stem.weight" in state:
-        return {re.sub(r"(^|\.)_", r"\1", name): value for name, value in state.items()}
-    if "features.1.conv.3.weight" in state:
-        return {_nest(name): value for name, value in state.items()}
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def _nest(name: str) -> str:
-    """`features.N.conv.M` (convolution, norm, activation in one list) -> torchvision's nested groups of three."""
-    found = re.fullmatch(r"features\.(\d+)\.conv\.(\d+)\.(.*)", name)
-    if not found:
-        return name
-    block, index, rest = int(found[1]), int(found[2]), found[3]
-    groups = 1 if block == 1 else 2  # conv-norm-activation groups before the final, linear convolution
-    if index < 3 * groups:
-        return f"features.{block}.conv.{index // 3}.{index % 3}.{rest}"
-    return f"features.{block}.conv.{groups + index - 3 * groups}.{rest}"

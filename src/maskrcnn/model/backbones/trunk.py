@@ -47,3 +47,10 @@ def freeze(stages: list[nn.Module | list[nn.Module]], count: int) -> None:
     for stage in stages[:count]:
         for module in stage if isinstance(stage, list) else [stage]:
             module.requires_grad_(False)
+
+
+def freeze_features(features: nn.Sequential, norms: nn.ModuleList, count: int) -> None:
+    """The same for torchvision's Swin and ConvNeXt: the stem, then each stage with what halves its map and its norm."""
+    stages: list[nn.Module | list[nn.Module]] = [features[0], [features[1], norms[0]]]
+    stages += [[features[2 * stage], features[2 * stage + 1], norms[stage]] for stage in range(1, len(norms))]
+    freeze(stages, count)

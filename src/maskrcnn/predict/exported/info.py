@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from maskrcnn.config import Config, DataConfig, ModelConfig
-from maskrcnn.data.sample import padded_size, resized_size
+from maskrcnn.data.resize import keeps_uint8, padded_size, resized_size
 from maskrcnn.errors import ConfigError, WeightsError
+from maskrcnn.structures import KeypointSchema
 
 KEY = "maskrcnn"
 """Under this name the JSON text lies in the file's metadata."""
@@ -33,6 +34,7 @@ class ExportInfo:
             `takes`.
         batch: images at a time; None: any number.
         precision: "float32", "float16" or "int8".
+        keypoints: names of the keypoints, where the network finds any.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +44,7 @@ class ExportInfo:
     size: tuple[int, int] | None
     batch: int | None
     precision: str = "float32"
+    keypoints: KeypointSchema | None = None
 
     @property
     def takes(self) -> Literal["photo", "tensor"]:
@@ -52,14 +55,20 @@ class ExportInfo:
         return "tensor" if self.size is None else "photo"
 
     @property
+    def outputs(self) -> list[str]:
+        """Names of the output tensors, in order."""
+        masks, keypoints = self.model.mask is not None, self.keypoints is not None
+        return ["boxes", "scores", "labels", "valid", *["masks"] * masks, *["keypoints"] * keypoints]
+
+    @property
     def unit(self) -> int:
         """Sides of the network's input are multiples of this."""
         return side_unit(self.model)
 
     @property
     def image_dtype(self) -> Literal["uint8", "float32"]:
-        """Of the input `images`, 0..255 either way: raw pixels are float, and what is not "antialias" resizes to it."""
-        resized_outside_to_float = self.takes == "tensor" and self.data.interpolation != "antialias"
+        """Of the input `images`, 0..255 either way: raw pixels are float, and some ways to resize give floats."""
+        resized_outside_to_float = self.takes == "tensor" and not keeps_uint8(self.data.interpolation)
         return "float32" if self.data.pixels == "raw" or resized_outside_to_float else "uint8"
 
     def check(self) -> None:
@@ -93,6 +102,7 @@ class ExportInfo:
             "precision": self.precision,
             "score_threshold": self.model.box.score_threshold,
             "mask_threshold": self.model.mask.threshold if self.model.mask else None,
+            "keypoints": self.keypoints and asdict(self.keypoints),
             "config": {"model": config["model"], "data": config["data"]},
         }
         return json.dumps(value)
@@ -114,6 +124,7 @@ class ExportInfo:
                 size=None if value["size"] is None else (int(value["size"][0]), int(value["size"][1])),
                 batch=None if value["batch"] is None else int(value["batch"]),
                 precision=str(value["precision"]),
+                keypoints=_schema(value.get("keypoints")),
             )
             info.check()
             return info
@@ -122,6 +133,13 @@ class ExportInfo:
             *(OverflowError, RecursionError, ConfigError),
         ) as error:
             raise WeightsError(f"{path}: its description is damaged ({error}); export the model again") from error
+
+
+def _schema(value: dict[str, Any] | None) -> KeypointSchema | None:
+    if value is None:
+        return None
+    pairs = tuple((int(left), int(right)) for left, right in value["flip_pairs"])
+    return KeypointSchema(tuple(map(str, value["names"])), pairs)
 
 
 def side_unit(config: ModelConfig) -> int:

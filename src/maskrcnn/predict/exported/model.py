@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from maskrcnn.config import Config, DataConfig, ModelConfig
-from maskrcnn.data.sample import resized_size
+from maskrcnn.data.resize import resized_size
 from maskrcnn.errors import ConfigError, ExportError, WeightsError
 from maskrcnn.predict.exported.info import LARGEST, MOST_IMAGES, SMALLEST, ExportInfo
 from maskrcnn.structures import Detections, KeypointSchema
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
-"""Inputs by name -> outputs by name: `boxes`, `scores`, `labels`, `valid` and, with a mask head, `masks`."""
+"""Inputs by name -> outputs by name, those of `ExportInfo.outputs`."""
 
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch_export"}
 """File endings and the module beside this one that opens them: `open_file(path, device) -> (text, Run)`."""
@@ -43,7 +43,7 @@ class ExportedModel:
         self.classes, self.category_ids = info.classes, info.category_ids
         self.config: ModelConfig = info.model
         self.data: DataConfig = info.data
-        self.keypoints: KeypointSchema | None = None
+        self.keypoints: KeypointSchema | None = info.keypoints
 
     def __call__(self, images: Tensor, sizes: Tensor) -> Detections:
         """As `MaskRCNN`: images (B, C, H, W), sizes (B, 2) of their content -> detections, on the CPU.

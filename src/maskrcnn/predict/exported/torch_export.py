@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from maskrcnn.errors import ConfigError, ExportError, WeightsError
-from maskrcnn.predict.exported.info import KEY
+from maskrcnn.predict.exported.info import KEY, ExportInfo
 from maskrcnn.predict.exported.model import Arrays, Run
 from maskrcnn.predict.exported.torch_graph import Archive, Graph
 
@@ -22,7 +23,6 @@ DAMAGED = (
     *(OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, struct.error),
     *(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError),
 )
-OUTPUTS = ("boxes", "scores", "labels", "valid", "masks")
 
 
 def open_file(path: Path, device: torch.device, trust: bool = False) -> tuple[str, Run]:
@@ -43,9 +43,10 @@ def open_file(path: Path, device: torch.device, trust: bool = False) -> tuple[st
         if f"extra/{DESCRIPTION}" not in archive:
             raise WeightsError(f"{path}: a PyTorch package, but not one that `maskrcnn export` wrote")
         text = archive.read(f"extra/{DESCRIPTION}").decode()
+        names = ExportInfo.from_json(text, path).outputs
         if any(name.startswith(COMPILED) for name in archive.members):
-            return text, _open_compiled(path, device, trust)
-        return text, _run(Graph(archive, path, device))
+            return text, _open_compiled(path, device, trust, names)
+        return text, _run(Graph(archive, path, device), names)
     except DAMAGED as error:
         reason = str(error).splitlines() or [type(error).__name__]
         raise WeightsError(f"{path}: damaged, or no PyTorch package ({reason[0]}); export the model again") from error
@@ -53,15 +54,15 @@ def open_file(path: Path, device: torch.device, trust: bool = False) -> tuple[st
         raise WeightsError(f"{path}: PyTorch cannot open it: {str(error).splitlines()[0]}") from error
 
 
-def _run(graph: Graph) -> Run:
+def _run(graph: Graph, names: Sequence[str]) -> Run:
     def run(inputs: Arrays) -> Arrays:
         outputs = graph({name: torch.from_numpy(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in zip(OUTPUTS, outputs, strict=False)}
+        return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
 
     return run
 
 
-def _open_compiled(path: Path, device: torch.device, trust: bool) -> Run:
+def _open_compiled(path: Path, device: torch.device, trust: bool, names: Sequence[str]) -> Run:
     if not trust:
         raise ExportError(
             f"{path}: holds machine code, which could do anything; if you made it yourself, open it with --trust, in "
@@ -74,6 +75,6 @@ def _open_compiled(path: Path, device: torch.device, trust: bool) -> Run:
     @torch.inference_mode()
     def run(inputs: Arrays) -> Arrays:
         outputs = compiled(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in zip(OUTPUTS, outputs, strict=False)}
+        return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
 
     return run

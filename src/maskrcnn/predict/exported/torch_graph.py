@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.ops.keypoints import peaks
 from maskrcnn.ops.nms import nms_blocks, nms_keep
 from maskrcnn.ops.roi_align import roi_align_node
 
@@ -42,7 +43,10 @@ ATEN = """
 """
 """Operators of PyTorch, with all their overloads. None of them reaches beyond its tensors."""
 OPERATORS = frozenset(ATEN.split())
-OURS: dict[str, Callable[..., Any]] = {"nms_keep": nms_keep, "nms_blocks": nms_blocks, "roi_align": roi_align_node}
+OURS: dict[str, Callable[..., Any]] = {
+    **{"nms_keep": nms_keep, "nms_blocks": nms_blocks},
+    **{"peaks": peaks, "roi_align": roi_align_node},
+}
 SYMBOLIC: dict[str, Callable[..., Any]] = {"sym_max": torch.sym_max, "sym_min": torch.sym_min, "sym_not": torch.sym_not}
 ARITHMETIC = frozenset(["add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge"])
 # The numbers of torch.export's schema.

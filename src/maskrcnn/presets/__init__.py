@@ -17,6 +17,8 @@ from maskrcnn.config import (
 )
 from maskrcnn.errors import ConfigError
 from maskrcnn.fields import nearest
+from maskrcnn.presets.detectron2 import ZOO
+from maskrcnn.presets.torchvision import torchvision_v1, torchvision_v2
 
 
 def _resnet(name: str) -> Config:
@@ -82,18 +84,13 @@ def _shapes() -> Config:
     )
 
 
-def _torchvision() -> Config:
-    """The conventions of torchvision's `maskrcnn_resnet50_fpn`, for its weights."""
+def _hasty() -> Config:
+    """The knobs of Hasty's page on Mask R-CNN: 4 convolutions and 2 fully connected layers in the box head."""
     return _resnet("resnet50").replace(
         **{
-            "model.rpn.anchors.rounded": True,
-            "model.rpn.anchors.stride": "grid",
-            "model.rpn.post_nms_train": 2000,
-            "model.box.pooler.aligned": False,
-            "model.mask.pooler.aligned": False,
-            "model.mask.paste": "torchvision",
-            "data.interpolation": "bilinear",
-            "data.size_rounding": "floor",
+            "model.rpn.pre_nms_train": 4000,
+            "model.rpn.pre_nms_test": 2000,
+            "model.box.convolutions": 4,
         }
     )
 
@@ -212,7 +209,9 @@ PRESETS = {
         **{"model.image_mean": (127.0,) * 3, "model.image_std": (128.0,) * 3}
     ),
     "shapes": _shapes,
-    "torchvision-r50-fpn": _torchvision,
+    "hasty": _hasty,
+    "torchvision-r50-fpn": torchvision_v1,
+    "torchvision-r50-fpn-v2": torchvision_v2,
     "mask_rcnn_inception_v2_coco": _tensorflow_inception_v2,
     "mask_rcnn_resnet50_atrous_coco": lambda: _tensorflow("resnet_v1_50", crop=14, pool=2, mask=33, convolutions=3),
     "mask_rcnn_resnet101_atrous_coco": lambda: _tensorflow("resnet_v1_101", crop=14, pool=2, mask=33, convolutions=3),
@@ -224,7 +223,17 @@ PRESETS = {
 
 
 def preset(name: str) -> Config:
-    """A full config by name. Raises `ConfigError` listing the names."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}{nearest(name, PRESETS)}; presets: {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    """A full config by name: one of `PRESETS`, or of Detectron2's zoo, with or without its folder and `.yaml`.
+
+    A name that several folders have is that of COCO. Raises `ConfigError` listing the names.
+    """
+    if name in PRESETS:
+        return PRESETS[name]()
+    asked = name.removesuffix(".yaml").removesuffix(".py")
+    found = [full for full in ZOO if asked in (full, full.rpartition("/")[2])]
+    if not found:
+        raise ConfigError(
+            f"unknown preset {name!r}{nearest(name, [*PRESETS, *ZOO])}; presets: {', '.join(PRESETS)}, and those "
+            "of Detectron2's model zoo, such as COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
+        )
+    return ZOO[found[0]]()

@@ -1,0 +1,1 @@
+"""Detectron2's and Detectron's checkpoints and configs, read without either."""

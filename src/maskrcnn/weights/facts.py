@@ -1,0 +1,141 @@
+"""What the shapes of a two-stage detector on a ResNet tell of its config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from maskrcnn.errors import WeightsError
+from maskrcnn.presets.detectron2 import CASCADE, Arrangement
+
+# (groups, channels of a group in the first stage) of a bottleneck -> how torchvision calls the trunk.
+WIDTHS = {(1, 64): "resnet{}", (32, 4): "resnext{}_32x4d", (32, 8): "resnext{}_32x8d", (64, 4): "resnext{}_64x4d"}
+DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+BASIC_DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+TRUNKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x4d",
+          "resnext101_32x8d", "resnext101_64x4d")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of a table of tensors by our names.
+
+    Attributes:
+        classes: without the background.
+        keypoints: of an object; 0 without that head.
+        anchors: of a cell.
+        arrangement: pyramid, last stage on the crops, or dilated.
+        fields: dotted fields of the config that the shapes fix.
+    """
+
+    classes: int
+    keypoints: int
+    anchors: int
+    arrangement: Arrangement
+    fields: dict[str, Any]
+
+
+def facts_of(state: Mapping[str, Tensor]) -> Facts:
+    """From a table of tensors by our names. Raises `WeightsError` where a part is missing or not known here."""
+    for name, part in (
+        ("backbone.conv1.weight", "a ResNet"),
+        ("rpn.objectness.weight", "an RPN"),
+        ("box_head.class_logits.weight", "a box head"),
+    ):
+        if name not in state:
+            raise WeightsError(
+                f"has no {part.removeprefix('a ').removeprefix('an ')}: is not a whole detector ({name})"
+            )
+    has_pyramid = any(name.startswith("fpn.") for name in state)
+    arrangement: Arrangement = (
+        "fpn" if has_pyramid else "c4" if any(name.startswith("stage_two.") for name in state) else "dc5"
+    )
+    classes = len(state["box_head.class_logits.bias"]) - 1
+    fields: dict[str, Any] = {
+        "model.backbone.name": trunk_of(state),
+        "model.backbone.norm": _norm(state, r"backbone\.bn1\.(\w+)", frozen=True),
+        "model.rpn.convolutions": _count(state, r"rpn\.convolutions\.\d+\.weight"),
+        "model.rpn.channels": None,
+        **_box_fields(state, classes, arrangement),
+        **_mask_fields(state, classes),
+    }
+    width, hidden = state["rpn.convolutions.0.weight"].shape[1], state["rpn.objectness.weight"].shape[1]
+    if width != hidden:
+        fields["model.rpn.channels"] = hidden
+    if has_pyramid:
+        fields["model.fpn.channels"] = state["fpn.lateral.0.0.weight"].shape[0]
+        fields["model.fpn.norm"] = _norm(state, r"fpn\.lateral\.0\.1\.(\w+)")
+    points = 0
+    if "keypoint_head.logits.weight" in state:
+        logits = state["keypoint_head.logits.weight"]  # (C, K, 4, 4)
+        points = logits.shape[1]
+        fields["model.keypoint.channels"] = logits.shape[0]
+        fields["model.keypoint.convolutions"] = _count(state, r"keypoint_head\.convolutions\.\d+\.weight")
+    return Facts(classes, points, len(state["rpn.objectness.bias"]), arrangement, fields)
+
+
+def trunk_of(state: Mapping[str, Tensor]) -> str:
+    """`BackboneConfig.name`, from the blocks of each stage and the groups of their 3x3 convolutions."""
+    places = [rf"(?:backbone|stage_two)\.layer{stage}\.\d+\.conv1\.weight" for stage in (1, 2, 3, 4)]
+    blocks = tuple(_count(state, place) for place in places)
+    if "backbone.layer1.0.conv3.weight" not in state:
+        depth, pattern = BASIC_DEPTHS.get(blocks), "resnet{}"
+    else:
+        weight = state["backbone.layer1.0.conv2.weight"]  # (width, width / groups, 3, 3)
+        depth = DEPTHS.get(blocks)
+        pattern = WIDTHS.get((weight.shape[0] // weight.shape[1], weight.shape[1]), "")
+    name = pattern.format(depth)
+    if name not in TRUNKS:
+        raise WeightsError(
+            f"its trunk has {', '.join(map(str, blocks))} blocks{'' if pattern else ' of an unusual width'}, like "
+            f"none of {', '.join(TRUNKS)}"
+        )
+    return name
+
+
+def _box_fields(state: Mapping[str, Tensor], classes: int, arrangement: Arrangement) -> dict[str, Any]:
+    convolutions = _count(state, r"box_head\.convolutions\.\d+\.0\.weight")
+    connected = _count(state, r"box_head\.fully_connected\.\d+\.weight")
+    stages = _count(state, r"cascade\.\d+\.class_logits\.weight")
+    fields: dict[str, Any] = {
+        "model.box.convolutions": convolutions,
+        "model.box.fully_connected": connected,
+        "model.box.norm": _norm(state, r"box_head\.convolutions\.0\.1\.(\w+)"),
+        "model.box.class_agnostic": len(state["box_head.box_deltas.bias"]) == 4 and (classes != 1 or stages > 0),
+        "model.box.cascade": CASCADE[:stages],
+    }
+    if stages > len(CASCADE):
+        raise WeightsError(f"is a cascade of {stages + 1} heads; three are known")
+    if convolutions:
+        fields["model.box.convolution_channels"] = state["box_head.convolutions.0.0.weight"].shape[0]
+    if connected:
+        fields["model.box.fully_connected_channels"] = state["box_head.fully_connected.0.weight"].shape[0]
+    return fields
+
+
+def _mask_fields(state: Mapping[str, Tensor], classes: int) -> dict[str, Any]:
+    if "mask_head.logits.weight" not in state:
+        return {"model.mask": None}
+    logits = state["mask_head.logits.weight"]  # (K or 1, C, 1, 1)
+    return {
+        "model.mask.convolutions": _count(state, r"mask_head\.layers\.\d+\.0\.weight"),
+        "model.mask.channels": logits.shape[1],
+        "model.mask.norm": _norm(state, r"mask_head\.layers\.0\.1\.(\w+)"),
+        "model.mask.class_agnostic": len(logits) == 1 != classes,
+    }
+
+
+def _norm(state: Mapping[str, Tensor], pattern: str, *, frozen: bool = False) -> str:
+    """The kind of norm whose tensors have these names: group norm has no statistics, a frozen one no counter."""
+    parts = {found[1] for name in state if (found := re.fullmatch(pattern, name))}
+    if "running_var" not in parts:
+        return "gn" if "weight" in parts else "none"
+    return "frozen_bn" if frozen and "num_batches_tracked" not in parts else "bn"
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    return sum(bool(re.fullmatch(pattern, name)) for name in state)

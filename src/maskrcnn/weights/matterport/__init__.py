@@ -1,0 +1,1 @@
+"""Matterport's Mask_RCNN, of Keras."""

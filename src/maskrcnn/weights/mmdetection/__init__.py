@@ -1,0 +1,1 @@
+"""MMDetection's Mask R-CNN and Cascade Mask R-CNN."""

@@ -1,0 +1,149 @@
+"""A Config of Matterport's: read from its class without running it, from an object, or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskrcnn.errors import ConfigError
+from maskrcnn.weights.matterport.config import read_attributes, to_attributes, to_config
+
+BALLOON = '''
+import os
+from mrcnn.config import Config
+
+ROOT_DIR = os.path.abspath("../../")
+VALIDATION = ["a", "b"]
+
+
+class BalloonConfig(Config):
+    """Configuration for training on the toy dataset."""
+    NAME = "balloon"
+    IMAGES_PER_GPU = 2
+    NUM_CLASSES = 1 + 1  # background + balloon
+    STEPS_PER_EPOCH = (100 - len(os.listdir("."))) // IMAGES_PER_GPU
+    VALIDATION_STEPS = max(1, len(VALIDATION) // IMAGES_PER_GPU)
+    BACKBONE = "resnet50"
+    RPN_ANCHOR_SCALES = (8, 16, 32, 64, 128)
+    MEAN_PIXEL = np.array([43.53, 39.56, 48.22])
+    LOSS_WEIGHTS = {"rpn_class_loss": 2., "mrcnn_mask_loss": 0.5}
+    USE_MINI_MASK = True
+
+
+class InferenceConfig(BalloonConfig):
+    GPU_COUNT = 1
+    IMAGES_PER_GPU = 1
+    DETECTION_MIN_CONFIDENCE = 0
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "balloon.py"
+    path.write_text(BALLOON)
+    return path
+
+
+def test_the_class_that_the_others_inherit_from(file: Path):
+    config = to_config(read_attributes(file))
+    assert config.model.backbone.name == "resnet50"
+    assert config.model.rpn.anchors.sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
+    assert config.model.rpn.anchors.ratios == (2.0, 1.0, 0.5)  # height / width here
+    assert config.model.image_mean == (43.53, 39.56, 48.22)
+    assert (config.model.rpn.score_loss_weight, config.model.mask.loss_weight) == (2.0, 0.5)
+    assert (config.train.batch_size, config.data.mask_size) == (2, 56)
+    assert config.model.box.score_threshold == 0.7
+
+
+def test_a_class_by_name(file: Path):
+    config = to_config(read_attributes(f"{file}:InferenceConfig"))
+    assert config.model.box.score_threshold == 0.0
+    assert (config.train.batch_size, config.model.backbone.name) == (1, "resnet50")
+
+
+def test_the_conventions_are_matterports(file: Path):
+    model, data = (config := to_config(read_attributes(file))).model, config.data
+    assert (model.inclusive, model.rpn.pool, model.box.classes_per_box) == (True, "image", "best")
+    assert (model.backbone.stem_pool, model.backbone.norm_eps) == ("same", 1e-3)
+    assert (data.resize, data.pad_place, data.pad_value, data.interpolation) == ("grow", "centre", "black", "skimage")
+    assert (data.min_size, data.max_size) == (800, 1024)
+
+
+def test_an_object_a_class_a_dict_and_json_say_the_same(tmp_path: Path):
+    class Config:
+        NAME = "mine"
+        NUM_CLASSES = 3
+        RPN_BBOX_STD_DEV = np.array([0.1, 0.2, 0.3, 0.4])
+
+        def display(self) -> None: ...
+
+    attributes = {"NAME": "mine", "NUM_CLASSES": 3, "RPN_BBOX_STD_DEV": [0.1, 0.2, 0.3, 0.4]}
+    (tmp_path / "config.json").write_text(json.dumps(attributes))
+    expected = to_config(attributes)
+    assert expected.model.rpn.box_weights == pytest.approx((5.0, 10.0, 2.5, 1 / 0.3))  # x, y, w, h
+    for source in (Config, Config(), tmp_path / "config.json"):
+        assert to_config(read_attributes(source)) == expected
+
+
+def test_there_and_back(file: Path):
+    config = to_config(read_attributes(file))
+    again = to_config(to_attributes(config, 1))
+    for name in ("backbone", "fpn", "box", "image_mean", "inclusive"):
+        ours, theirs = getattr(config.model, name), getattr(again.model, name)
+        assert ours == theirs
+    assert again.model.rpn.anchors == config.model.rpn.anchors
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BACKBONE", "vgg16", "resnet50 and resnet101"),
+        ("IMAGE_RESIZE_MODE", "pad64", "set it to 'square'"),
+        ("IMAGE_MIN_SCALE", 2, "IMAGE_MIN_SCALE"),
+        ("IMAGE_CHANNEL_COUNT", 4, "IMAGE_CHANNEL_COUNT"),
+        ("BACKBONE_STRIDES", [4, 8, 16, 32], "BACKBONE_STRIDES"),
+        ("MASK_SHAPE", [56, 56], "twice MASK_POOL_SIZE"),
+        ("IMAGE_MAX_DIM", 1000, "multiple of 64"),
+        ("RPN_ANCHOR_SCALES", (32, 64), "list of 5 numbers"),
+        ("BBOX_STD_DEV", [0.1, 0.1, 0.2, 0], "positive"),
+        ("DETECTION_MAX_INSTANCES", 0, "whole number"),
+        ("LEARNING_RATE", "fast", "no number"),
+    ],
+)
+def test_what_is_not_built_here_is_named(name: str, value: object, said: str):
+    with pytest.raises(ConfigError, match=said):
+        to_config({name: value}, "config.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "no class that inherits"),
+        ("class A(Config):\n    X = 1\nclass B(Config):\n    X = 2", "A, B"),
+        ("from other import Mine\nclass A(Mine, Config):\n    X = 1", "inherits from Mine"),
+        ("class A(Config:", "no Python in line 1"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(text: str, said: str, tmp_path: Path):
+    (tmp_path / "config.py").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_attributes(tmp_path / "config.py")
+
+
+def test_a_value_that_needs_running_is_refused_where_it_matters(tmp_path: Path):
+    path = tmp_path / "config.py"
+    path.write_text("class A(Config):\n    LEARNING_RATE = float(open('rate').read())\n")
+    with pytest.raises(ConfigError, match="LEARNING_RATE: line 2 calls"):
+        to_config(read_attributes(path), str(path))
+
+
+def test_a_missing_file_or_class(tmp_path: Path, file: Path):
+    with pytest.raises(ConfigError, match="no such file"):
+        read_attributes(tmp_path / "none.py")
+    with pytest.raises(ConfigError, match="no class 'Other'"):
+        read_attributes(f"{file}:Other")
+    with pytest.raises(ConfigError, match="attributes"):
+        read_attributes(object())
