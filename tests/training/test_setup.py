@@ -109,7 +109,7 @@ def test_weights_that_are_not_there(squares, tmp_path):
     with pytest.raises(WeightsError, match=r"gone.pth: unknown|gone.pth: no such file"):
         start(squares[0], tmp_path / "gone.pth", tmp_path)
     (tmp_path / "bad.pth").write_text("no weights")
-    with pytest.raises(WeightsError, match=r"bad.pth: not a readable PyTorch weight file"):
+    with pytest.raises(WeightsError, match=r"bad.pth: plain text, not weights; download the file itself"):
         start(squares[0], tmp_path / "bad.pth", tmp_path)
 
 

@@ -7,6 +7,7 @@ import collections
 import io
 import os
 import pickle
+import pickletools
 import sys
 import types
 import zipfile
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 from maskrcnn.errors import WeightsError
-from maskrcnn.weights.pickles import check_file, read_numpy_pickle, read_pth
+from maskrcnn.weights.file_kinds import check_file
+from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
 
 ARRAYS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -177,6 +179,68 @@ def test_a_network_saved_as_an_object_is_named(tmp_path, monkeypatch):
 
     torch.save(torchvision.models.resnet18(weights=None), path)
     with pytest.raises(WeightsError, match=r"a whole torchvision model saved as an object .*; save model\.state_dict"):
+        read_pth(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("torch Tensor", "torch.Tensor"), ("builtins bytearray", "builtins.bytearray")],
+)
+def test_calls_that_take_memory_are_refused(name, call, tmp_path):
+    path = tmp_path / "model.pth"
+    asked = b"c" + name.replace(" ", "\n").encode() + b"\nJ\0\0\0\x40\x85R"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("archive/data.pkl", b"\x80\x02}X\1\0\0\0a" + asked + b"s.")
+    with pytest.raises(WeightsError, match=rf"asks for a call of {call} that weights do not need"):
+        read_pth(path)
+
+
+def test_storages_of_an_old_file_must_be_in_it(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"a": torch.zeros(9)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        for _ in range(4):
+            list(pickletools.genops(file))
+        start = file.tell()
+    path.write_bytes(content[:start] + pickle.dumps([], 2))
+    with pytest.raises(WeightsError, match="the numbers of its tensors are not in the file"):
+        read_pth(path)
+
+
+def test_a_pickle_of_arrays_is_bounded(tmp_path):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"\x80\x02}r\0\0\0\x04.")
+    with pytest.raises(WeightsError, match="truncated or not a pickle"):
+        read_numpy_pickle(path)
+    path.write_bytes(b"\x80\x02}X\1\0\0\0acnumpy\nndarray\n)Rs.")
+    with pytest.raises(WeightsError, match="an array without numbers"):
+        read_numpy_pickle(path)
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=r"rename it to \.pth"):
+        read_numpy_pickle(path)
+
+
+def test_methods_of_a_table_cannot_be_replaced(tmp_path):
+    path, table = tmp_path / "model.pth", collections.OrderedDict(a=torch.ones(1))
+    table.values = table.get = 5
+    torch.save(table, path)
+    assert list(read_pth(path).values()) == [torch.ones(1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbf<html>", "a web page"),
+        (b'{"error": 1}', "JSON text"),
+        (b"not here", "plain text"),
+        (b"\2\0\0\0\0\0\0\0{}", "a safetensors file"),
+    ],
+)
+def test_other_files_by_this_name(content, message, tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
         read_pth(path)
 
 

@@ -7,6 +7,8 @@ import torch
 import torchvision.models.detection as detection
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.weights.classes import class_names
+from maskrcnn.weights.facts import shape_of
 from maskrcnn.weights.load import load_weights
 from maskrcnn.weights.recognise import framework_of, state_of
 from tests.weights.oracle import empty_state, folder
@@ -91,3 +93,25 @@ def test_a_trunk_and_an_unknown_network():
         framework_of(["a.b"])
     with pytest.raises(WeightsError, match="holds no table of tensors"):
         state_of({"epoch": 3})
+
+
+def test_names_and_shapes_are_checked():
+    with pytest.raises(WeightsError, match="a tensor is called 0, not by a text"):
+        state_of({0: ONE})
+    with pytest.raises(WeightsError, match=r"tensor 'a' is missing"):
+        shape_of({}, "a", 1)
+    with pytest.raises(WeightsError, match=r"tensor 'a' has shape \(\); 1 dimensions"):
+        shape_of({"a": torch.zeros(())}, "a", 1)
+
+
+@pytest.mark.parametrize("classes", ["ab", [1, 2], 2])
+def test_classes_are_a_list_of_names(classes):
+    with pytest.raises(WeightsError, match="classes= takes a list of names"):
+        class_names(2, classes)
+
+
+def test_a_config_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "model.PTH"
+    torch.save({"rpn.head.conv.weight": ONE}, path)
+    with pytest.raises(WeightsError, match=r"config= takes a Config of maskrcnn, got dict"):
+        load_weights(path, config={})

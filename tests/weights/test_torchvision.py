@@ -250,7 +250,7 @@ def test_file_round_trip_and_messages(theirs, ours, tmp_path):
     with pytest.raises(WeightsError, match="a web page, not weights"):
         load_torchvision(path)
     path.write_text("weights")
-    with pytest.raises(WeightsError, match="not a readable PyTorch weight file"):
+    with pytest.raises(WeightsError, match="plain text, not weights"):
         load_torchvision(path)
     torch.save({"features.0.0.weight": torch.zeros(3)}, path)
     with pytest.raises(WeightsError, match=r"a trunk without detector \(tensor 'features\.0\.0\.weight'\)"):

@@ -136,15 +136,16 @@ def _trunk(name: str, **options: Any) -> Config:
     return detectron2({"R_50": "resnet50", "R_101": "resnet101"}[name], **options)
 
 
-def _lvis(trunk: str) -> Config:
+def _lvis(trunk: str, steps: int) -> Config:
     # Its rare classes: low scores count, and up to 300 objects an image.
-    return _changed(_trunk(trunk), model__box__score_threshold=1e-4, model__box__detections_per_image=300)
+    return _changed(_trunk(trunk, steps=steps), model__box__score_threshold=1e-4, model__box__detections_per_image=300)
 
 
 def _scratch(norm: Norm, steps: int) -> Config:
     config = detectron2(norm=norm, stride_in_1x1=False, steps=steps)
-    fields: dict[str, Any] = {"model__backbone__frozen_stages": 0, "model__image_std": IMAGENET_STD}
-    if steps == 202_500:
+    fields: dict[str, Any] = {"model__backbone__frozen_stages": 0}
+    if steps == 202_500:  # the 9x ones alone divide by a deviation
+        fields |= {"model__image_std": IMAGENET_STD}
         fields |= {"train__batch_size": 64, "train__learning_rate": 0.08, "train__learning_rate_batch": 64}
         fields["train__milestones"] = (187_500 / steps, 197_500 / steps)
     return _changed(config, **fields)
@@ -155,6 +156,7 @@ def _cityscapes() -> Config:
         detectron2(steps=24_000),
         data__min_size=1024,
         data__max_size=2048,
+        data__scale_jitter=(800 / 1024, 1.0),
         train__batch_size=8,
         train__learning_rate=0.01,
         train__learning_rate_batch=8,
@@ -174,7 +176,9 @@ def _detectron1(**options: Any) -> Config:
     for head in ("box", "mask", "keypoint"):
         if getattr(config.model, head) is not None:
             fields |= {f"model__{head}__pooler__aligned": False, f"model__{head}__pooler__sampling_ratio": 2}
-    return _changed(config, **fields, data__scale_jitter=(1.0, 1.0))
+    if config.model.keypoint is None:  # the base file of keypoints has sizes of its own
+        fields["data__scale_jitter"] = (1.0, 1.0)
+    return _changed(config, **fields)
 
 
 def _zoo() -> dict[str, Callable[[], Config]]:
@@ -198,8 +202,8 @@ def _zoo() -> dict[str, Callable[[], Config]]:
             _trunk, trunk, masks=False, keypoints=True, steps=steps
         )
     for trunk in ("R_50", "R_101", "X_101_32x8d"):
-        for version in ("v0.5", "v1"):
-            zoo[f"LVIS{version}-InstanceSegmentation/mask_rcnn_{trunk}_FPN_1x"] = _later(_lvis, trunk)
+        for version, steps in (("v0.5", 90_000), ("v1", 180_000)):
+            zoo[f"LVIS{version}-InstanceSegmentation/mask_rcnn_{trunk}_FPN_1x"] = _later(_lvis, trunk, steps)
     for trunk, name in (("R_50", "resnet50"), ("R_101", "resnet101")):
         for epochs in (100, 200, 400):
             zoo[f"new_baselines/mask_rcnn_{trunk}_FPN_{epochs}ep_LSJ"] = _later(large_scale_jitter, name, epochs)

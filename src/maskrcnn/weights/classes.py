@@ -119,6 +119,8 @@ def unused(number: int) -> str:
 
 
 def _checked(count: int, names: Sequence[str]) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Sequence) or any(not isinstance(name, str) for name in names):
+        raise WeightsError(f"classes= takes a list of names, got {repr(names)[:60]}")
     if len(names) != count:
         raise WeightsError(f"the file has {count} classes besides the background, but {len(names)} names are given")
     return list(names)

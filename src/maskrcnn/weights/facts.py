@@ -50,11 +50,14 @@ def facts_of(state: Mapping[str, Tensor]) -> Facts:
             raise WeightsError(
                 f"has no {part.removeprefix('a ').removeprefix('an ')}: is not a whole detector ({name})"
             )
+    shape_of(state, "backbone.conv1.weight", 4)
     has_pyramid = any(name.startswith("fpn.") for name in state)
     arrangement: Arrangement = (
         "fpn" if has_pyramid else "c4" if any(name.startswith("stage_two.") for name in state) else "dc5"
     )
-    classes = len(state["box_head.class_logits.bias"]) - 1
+    classes = shape_of(state, "box_head.class_logits.bias", 1)[0] - 1
+    if classes < 1:
+        raise WeightsError("tensor 'box_head.class_logits.bias' has no row beside the background's")
     fields: dict[str, Any] = {
         "model.backbone.name": trunk_of(state),
         "model.backbone.norm": _norm(state, r"backbone\.bn1\.(\w+)", frozen=True),
@@ -63,19 +66,29 @@ def facts_of(state: Mapping[str, Tensor]) -> Facts:
         **_box_fields(state, classes, arrangement),
         **_mask_fields(state, classes),
     }
-    width, hidden = state["rpn.convolutions.0.weight"].shape[1], state["rpn.objectness.weight"].shape[1]
+    width = shape_of(state, "rpn.convolutions.0.weight", 4)[1]
+    hidden = shape_of(state, "rpn.objectness.weight", 4)[1]
     if width != hidden:
         fields["model.rpn.channels"] = hidden
     if has_pyramid:
-        fields["model.fpn.channels"] = state["fpn.lateral.0.0.weight"].shape[0]
+        fields["model.fpn.channels"] = shape_of(state, "fpn.lateral.0.0.weight", 4)[0]
         fields["model.fpn.norm"] = _norm(state, r"fpn\.lateral\.0\.1\.(\w+)")
     points = 0
     if "keypoint_head.logits.weight" in state:
-        logits = state["keypoint_head.logits.weight"]  # (C, K, 4, 4)
-        points = logits.shape[1]
-        fields["model.keypoint.channels"] = logits.shape[0]
+        channels, points, _, _ = shape_of(state, "keypoint_head.logits.weight", 4)  # (C, K, 4, 4)
+        fields["model.keypoint.channels"] = channels
         fields["model.keypoint.convolutions"] = _count(state, r"keypoint_head\.convolutions\.\d+\.weight")
-    return Facts(classes, points, len(state["rpn.objectness.bias"]), arrangement, fields)
+    return Facts(classes, points, shape_of(state, "rpn.objectness.bias", 1)[0], arrangement, fields)
+
+
+def shape_of(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a tensor. Raises `WeightsError` naming it if it is missing, empty or of other dimensions."""
+    if name not in state:
+        raise WeightsError(f"tensor {name!r} is missing: is not a whole detector", missing=[name])
+    shape = tuple(state[name].shape)
+    if len(shape) != dimensions or 0 in shape:
+        raise WeightsError(f"tensor {name!r} has shape {shape}; {dimensions} dimensions that are not empty are needed")
+    return shape
 
 
 def trunk_of(state: Mapping[str, Tensor]) -> str:
@@ -85,9 +98,9 @@ def trunk_of(state: Mapping[str, Tensor]) -> str:
     if "backbone.layer1.0.conv3.weight" not in state:
         depth, pattern = BASIC_DEPTHS.get(blocks), "resnet{}"
     else:
-        weight = state["backbone.layer1.0.conv2.weight"]  # (width, width / groups, 3, 3)
+        width, group, _, _ = shape_of(state, "backbone.layer1.0.conv2.weight", 4)  # (width, width / groups, 3, 3)
         depth = DEPTHS.get(blocks)
-        pattern = WIDTHS.get((weight.shape[0] // weight.shape[1], weight.shape[1]), "")
+        pattern = WIDTHS.get((width // group, group), "")
     name = pattern.format(depth)
     if name not in TRUNKS:
         raise WeightsError(
@@ -105,27 +118,28 @@ def _box_fields(state: Mapping[str, Tensor], classes: int, arrangement: Arrangem
         "model.box.convolutions": convolutions,
         "model.box.fully_connected": connected,
         "model.box.norm": _norm(state, r"box_head\.convolutions\.0\.1\.(\w+)"),
-        "model.box.class_agnostic": len(state["box_head.box_deltas.bias"]) == 4 and (classes != 1 or stages > 0),
+        "model.box.class_agnostic": shape_of(state, "box_head.box_deltas.bias", 1)[0] == 4
+        and (classes != 1 or stages > 0),
         "model.box.cascade": CASCADE[:stages],
     }
     if stages > len(CASCADE):
         raise WeightsError(f"is a cascade of {stages + 1} heads; three are known")
     if convolutions:
-        fields["model.box.convolution_channels"] = state["box_head.convolutions.0.0.weight"].shape[0]
+        fields["model.box.convolution_channels"] = shape_of(state, "box_head.convolutions.0.0.weight", 4)[0]
     if connected:
-        fields["model.box.fully_connected_channels"] = state["box_head.fully_connected.0.weight"].shape[0]
+        fields["model.box.fully_connected_channels"] = shape_of(state, "box_head.fully_connected.0.weight", 2)[0]
     return fields
 
 
 def _mask_fields(state: Mapping[str, Tensor], classes: int) -> dict[str, Any]:
     if "mask_head.logits.weight" not in state:
         return {"model.mask": None}
-    logits = state["mask_head.logits.weight"]  # (K or 1, C, 1, 1)
+    rows, channels, _, _ = shape_of(state, "mask_head.logits.weight", 4)  # (K or 1, C, 1, 1)
     return {
         "model.mask.convolutions": _count(state, r"mask_head\.layers\.\d+\.0\.weight"),
-        "model.mask.channels": logits.shape[1],
+        "model.mask.channels": channels,
         "model.mask.norm": _norm(state, r"mask_head\.layers\.0\.1\.(\w+)"),
-        "model.mask.class_agnostic": len(logits) == 1 != classes,
+        "model.mask.class_agnostic": rows == 1 != classes,
     }
 
 

@@ -53,11 +53,11 @@ def open_weights(path: str | Path, **options: Any) -> tuple[MaskRCNN, Config]:
         _no_config(path, options)
         return _with_config(load_published(str(path).removeprefix(PUBLISHED), **options))
     path = Path(path)
-    if path.suffix in PYTORCH and not path.is_dir():
+    if path.suffix.lower() in PYTORCH and not path.is_dir():
         return _open_pytorch(path, **options)
-    if path.suffix in KERAS and not path.is_dir():
+    if path.suffix.lower() in KERAS and not path.is_dir():
+        from maskrcnn.weights.file_kinds import check_file
         from maskrcnn.weights.matterport.model import open_matterport
-        from maskrcnn.weights.pickles import check_file
 
         return open_matterport(check_file(path), **options)
     if not is_ours(path) and means_tensorflow(path):
@@ -78,7 +78,7 @@ def _open_pytorch(path: Path, **options: Any) -> tuple[MaskRCNN, Config]:
 
     if not path.exists():
         raise WeightsError(f"{path}: no such file; give {SUPPORTED}")
-    data = read_numpy_pickle(path) if path.suffix == ".pkl" else read_pth(path)
+    data = read_numpy_pickle(path) if path.suffix.lower() == ".pkl" else read_pth(path)
     try:
         framework = framework_of(state_of(data))
     except WeightsError as error:
@@ -86,7 +86,7 @@ def _open_pytorch(path: Path, **options: Any) -> tuple[MaskRCNN, Config]:
     if framework == "mmdetection":
         from maskrcnn.weights.mmdetection.model import open_mmdetection
 
-        return open_mmdetection(path, **options)
+        return open_mmdetection(path, data=data, **options)
     if framework == "torchvision":
         from maskrcnn.weights.torchvision.model import load_torchvision
 
@@ -104,6 +104,8 @@ def _no_config(path: str | Path, options: dict[str, Any]) -> None:
             f"{path}: torchvision has no config files; leave {options['config']} out, and give thresholds and sizes as "
             "fields"
         )
+    if not isinstance(given := options.get("config"), Config | None):
+        raise WeightsError(f"{path}: config= takes a Config of maskrcnn, got {type(given).__name__}")
 
 
 def _with_config(model: MaskRCNN) -> tuple[MaskRCNN, Config]:

@@ -8,19 +8,21 @@ A file that asks for anything else is refused. Sizes are bounded by what is on t
 from __future__ import annotations
 
 import functools
+import io
 import pickle
-import pickletools
 import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.weights.file_kinds import check_file, is_text
+from maskrcnn.weights.rehearsal import Refused, globals_in, rehearse
 
 # Packages whose objects in a checkpoint say something about the run and nothing about the network.
 HARMLESS = re.compile(
@@ -37,6 +39,7 @@ FAMILIES = (
     (r"__main__\..*", "an object of somebody's own program"),
 )
 KNOWN = re.compile(r"(torch|collections|_codecs|builtins)\b.*")
+LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, 2)  # how PyTorch's files before 1.6 begin
 
 
 class Stub:
@@ -47,24 +50,6 @@ class Stub:
         return object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None: ...
-
-
-def check_file(path: str | Path) -> Path:
-    """The path, if a weight file can be there. Raises `WeightsError` saying what lies there instead."""
-    path = Path(path)
-    if path.is_dir():
-        raise WeightsError(f"{path}: is a folder; give the weight file in it")
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
-    with path.open("rb") as file:
-        head = file.read(200)
-    if not head:
-        raise WeightsError(f"{path}: an empty file; fetch it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
-    if head.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path}: a web page, not weights; download the file itself")
-    return path
 
 
 def read_pth(path: str | Path) -> dict[str, Any]:
@@ -84,7 +69,12 @@ def read_pth(path: str | Path) -> dict[str, Any]:
     zipped = zipfile.is_zipfile(path)
     if zipped:
         _check_archive(path)
+    elif is_text(path):
+        raise WeightsError(f"{path}: plain text, not weights; download the file itself")
     wanted = _globals_of(path, zipped)
+    if any(not KNOWN.fullmatch(name) and not HARMLESS.fullmatch(name) for name in wanted):
+        raise _refused(path, wanted)
+    _check_claims(path, zipped, wanted)
     stubs = [
         (OrderedDict if TABLES.fullmatch(name) else _stub(name), name) for name in wanted if HARMLESS.fullmatch(name)
     ]
@@ -100,7 +90,18 @@ def read_pth(path: str | Path) -> dict[str, Any]:
     if isinstance(data, Tensor) or not isinstance(data, dict):
         raise WeightsError(f"{path}: holds no table of tensors; save model.state_dict()")
     _check_tensors(data, path)
-    return data
+    return _plain_dicts(data)
+
+
+def _plain_dicts(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain tables down to where weights are: a pickle can put anything in place of an OrderedDict's methods."""
+    return _plain_dict(data, 3)
+
+
+def _plain_dict(value: Any, depth: int) -> Any:
+    if not isinstance(value, dict) or not depth:
+        return value
+    return {key: _plain_dict(inner, depth - 1) for key, inner in dict.items(value)}
 
 
 ALREADY_SAFE = {"collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.set", "builtins.complex"}
@@ -112,6 +113,38 @@ def _stub(name: str) -> type[Stub]:
     return type(name.rpartition(".")[2], (Stub,), {})
 
 
+def _check_claims(path: Path, zipped: bool, wanted: list[str]) -> None:
+    """Nothing is called that takes memory, and the storages fit into the file and are in it."""
+    try:
+        claims = _claims(path, zipped)
+    except Refused as error:
+        raise _refused(path, wanted, str(error)) from error
+    except WeightsError:
+        raise
+    except Exception as error:  # a pickle can fail in any way: inert objects were all there was
+        raise WeightsError(f"{path}: not a readable PyTorch weight file ({type(error).__name__})") from error
+    if sum(claims.values()) > path.stat().st_size:
+        raise WeightsError(f"{path}: its tensors claim {sum(claims.values())} bytes, more than the file has; refused")
+
+
+def _claims(path: Path, zipped: bool) -> dict[Any, int]:
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            return rehearse(io.BytesIO(archive.read(_table_in(archive))), HARMLESS)
+    with path.open("rb") as file:
+        for _ in range(3):  # magic number, version, system
+            rehearse(file, HARMLESS)
+        claims = rehearse(file, HARMLESS)
+        keys = _Unpickler(file, encoding="latin1").load()
+    if not isinstance(keys, list) or set(keys) != set(claims):
+        raise WeightsError(f"{path}: the numbers of its tensors are not in the file; refused")
+    return claims
+
+
+def _table_in(archive: zipfile.ZipFile) -> str:
+    return next(name for name in archive.namelist() if name.partition("/")[2] == "data.pkl")
+
+
 def _check_archive(path: Path) -> None:
     """`torch.save` never compresses, so what comes out is no larger than the file."""
     try:
@@ -119,11 +152,13 @@ def _check_archive(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise WeightsError(f"{path}: truncated or damaged ({error}); fetch it again") from error
-    names = {entry.filename.partition("/")[2] for entry in entries}
+    names = [entry.filename.partition("/")[2] for entry in entries]
     if "constants.pkl" in names:
         raise WeightsError(f"{path}: a TorchScript program; save model.state_dict() of the model it was made from")
     if "data.pkl" not in names:
         raise WeightsError(f"{path}: a zip archive, but not one of PyTorch; unpack it and give the weight file in it")
+    if len({entry.filename.lower() for entry in entries}) < len(entries) or names.count("data.pkl") > 1:
+        raise WeightsError(f"{path}: an archive that has a name twice, which torch.save does not write; refused")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise WeightsError(f"{path}: a compressed archive, which torch.save does not write; refused")
 
@@ -133,30 +168,18 @@ def _globals_of(path: Path, zipped: bool) -> list[str]:
     names: dict[str, None] = {}
     try:
         if zipped:
-            with zipfile.ZipFile(path) as archive:
-                entry = next(n for n in archive.namelist() if n.partition("/")[2] == "data.pkl")
-                with archive.open(entry) as file:
-                    names.update(dict.fromkeys(_globals_in(file)))  # type: ignore[arg-type]
+            with zipfile.ZipFile(path) as archive, archive.open(_table_in(archive)) as file:
+                names.update(dict.fromkeys(globals_in(file)))  # type: ignore[arg-type]
         else:
             with path.open("rb") as file:
-                for _ in range(4):  # magic number, version, system, the table
-                    names.update(dict.fromkeys(_globals_in(file)))
+                for _ in range(5):  # magic number, version, system, the table, its storages
+                    names.update(dict.fromkeys(globals_in(file)))
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a readable PyTorch weight file ({type(error).__name__})") from error
     return list(names)
 
 
-def _globals_in(file: BinaryIO) -> Iterator[str]:
-    import _compat_pickle as compat
-
-    for operation, argument, _ in pickletools.genops(file):
-        if operation.name == "GLOBAL":
-            module, _, name = str(argument).partition(" ")
-            module, name = compat.NAME_MAPPING.get((module, name), (compat.IMPORT_MAPPING.get(module, module), name))
-            yield f"{module}.{name}"
-
-
-def _refused(path: Path, wanted: list[str]) -> WeightsError:
+def _refused(path: Path, wanted: list[str], call: str = "") -> WeightsError:
     for pattern, kind in FAMILIES:
         if found := next((name for name in wanted if re.fullmatch(pattern, name)), None):
             return WeightsError(
@@ -167,8 +190,8 @@ def _refused(path: Path, wanted: list[str]) -> WeightsError:
             )
     strange = [name for name in wanted if not KNOWN.fullmatch(name) and not HARMLESS.fullmatch(name)] or wanted
     return WeightsError(
-        f"{path}: refused: its pickle asks for {', '.join(strange[:3]) or 'an operation'} that weights do not need "
-        "(nothing of it was run); save model.state_dict() alone"
+        f"{path}: refused: its pickle asks for {call or ', '.join(strange[:3]) or 'an operation'} that weights do not "
+        "need (nothing of it was run); save model.state_dict() alone"
     )
 
 
@@ -191,7 +214,7 @@ def _tensors_in(data: Any) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
-            left.extend(value.values() if isinstance(value, dict) else value)
+            left.extend(dict.values(value) if isinstance(value, dict) else value)
 
 
 # ---------------------------------------------------------------- pickles of numpy arrays
@@ -221,25 +244,45 @@ class _Dtype:
 class _Array:
     """`numpy.ndarray`: shape and bytes, checked against each other before any memory is taken."""
 
-    tensor: Tensor
+    parts: tuple[Any, Any, Any, str] | None = None
+    made: Tensor | None = None
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, content = state
-        if isinstance(content, str):  # protocol 2 and Python 2 keep bytes as text
-            content = content.encode("latin1")
-        self.tensor = _tensor(content, dtype, shape, "F" if fortran else "C")
+        self.parts = content, dtype, shape, "F" if fortran else "C"
+        _check_size(content, dtype, shape)
+
+    @property
+    def bytes(self) -> int:
+        return len(self.parts[0]) if self.parts else 0
+
+    @property
+    def tensor(self) -> Tensor:
+        """Made when it is asked for: many arrays can share the bytes of one in a small file."""
+        if self.parts is None:
+            raise pickle.UnpicklingError("an array without numbers")
+        if self.made is None:
+            self.made = _tensor(*self.parts)
+        return self.made
+
+
+def _check_size(content: Any, dtype: Any, shape: Any) -> None:
+    import math
+
+    if not isinstance(dtype, _Dtype) or not isinstance(content, bytes | bytearray | str):
+        raise pickle.UnpicklingError("arrays of objects")
+    size = dtype.numpy().itemsize
+    if any(type(side) is not int or side < 0 for side in shape) or math.prod(shape) * size != len(content):
+        raise pickle.UnpicklingError(f"an array of shape {tuple(shape)} in {len(content)} bytes")
 
 
 def _tensor(content: Any, dtype: Any, shape: Any, order: str) -> Tensor:
-    import math
-
     import numpy as np
 
-    if not isinstance(dtype, _Dtype) or not isinstance(content, bytes | bytearray):
-        raise pickle.UnpicklingError("arrays of objects")
+    _check_size(content, dtype, shape)
+    if isinstance(content, str):  # protocol 2 and Python 2 keep bytes as text
+        content = content.encode("latin1")
     kind = dtype.numpy()
-    if any(type(side) is not int or side < 0 for side in shape) or math.prod(shape) * kind.itemsize != len(content):
-        raise pickle.UnpicklingError(f"an array of shape {tuple(shape)} in {len(content)} bytes")
     array = np.frombuffer(content, kind).reshape(shape, order=order)  # type: ignore[call-overload]
     return torch.from_numpy(np.ascontiguousarray(array.astype(kind.newbyteorder("="), copy=True)).reshape(shape))
 
@@ -252,20 +295,19 @@ def _reconstruct(kind: Any, shape: Any, _: Any) -> _Array:
 
 def _from_buffer(content: Any, dtype: Any, shape: Any, order: str, *_: Any) -> _Array:
     array = _Array()
-    array.tensor = _tensor(content, dtype, shape, "F" if order == "F" else "C")
+    array.__setstate__((1, shape, dtype, order == "F", content))
     return array
 
 
 def _scalar(dtype: Any, content: Any) -> Any:
-    if isinstance(content, str):
-        content = content.encode("latin1")
     return _tensor(content, dtype, (), "C").item()
 
 
-def _encode(text: Any, coding: Any = "latin1") -> bytes:
+def _encode(text: Any, coding: Any = "latin1") -> str:
+    """As it is: encoded where an array is made of it, once and not for each that a pickle asks for."""
     if not isinstance(text, str) or coding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError("text in another coding")
-    return text.encode("latin1")
+    return text
 
 
 def _empty(*arguments: Any) -> bytes:
@@ -310,7 +352,16 @@ def read_numpy_pickle(path: str | Path) -> dict[str, Any]:
     path = check_file(path)
     try:
         with path.open("rb") as file:
+            if file.read(4) == b"PK\3\4" or (file.seek(0) == 0 and file.read(len(LEGACY)) == LEGACY):
+                raise WeightsError(f"{path}: what torch.save wrote, not a pickle of arrays; rename it to .pth")
+            file.seek(0)
+            for _ in globals_in(file):
+                pass
+            file.seek(0)
             data = _Unpickler(file, encoding="latin1").load()
+        return _tables(data, path)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         known = ("truncated" in str(error), "invalid load key" in str(error), "memo" in str(error))
         if any(known):
@@ -321,13 +372,25 @@ def read_numpy_pickle(path: str | Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # a pickle can fail in any way: of its bytes, nothing was run
         raise WeightsError(f"{path}: truncated or not a pickle ({type(error).__name__}); fetch it again") from error
+
+
+def _tables(data: Any, path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise WeightsError(f"{path}: holds no table of arrays")
-    return {str(key): _plain(value) for key, value in data.items()}
+    arrays = {id(value): value.bytes for value in _arrays_in(data)}
+    if sum(arrays.values()) > path.stat().st_size:
+        raise WeightsError(f"{path}: its arrays have {sum(arrays.values())} bytes, more than the file; refused")
+    return {str(key): _plain(value) for key, value in dict.items(data)}
+
+
+def _arrays_in(data: dict[Any, Any]) -> Iterator[_Array]:
+    for value in dict.values(data):
+        inner = dict.values(value) if isinstance(value, dict) else (value,)
+        yield from (one for one in inner if isinstance(one, _Array))
 
 
 def _plain(value: Any) -> Any:
     """Arrays as tensors, in a table too; those deeper down are an optimiser's and are left."""
     if isinstance(value, dict):
-        return {str(key): v.tensor if isinstance(v, _Array) else v for key, v in value.items()}
+        return {str(key): v.tensor if isinstance(v, _Array) else v for key, v in dict.items(value)}
     return value.tensor if isinstance(value, _Array) else value

@@ -70,6 +70,8 @@ def state_of(data: Mapping[str, Any]) -> dict[str, Tensor]:
     found = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not found:
         raise WeightsError("holds no table of tensors; save model.state_dict()")
+    if strange := [name for name in found if not isinstance(name, str)]:
+        raise WeightsError(f"a tensor is called {repr(strange[0])[:60]}, not by a text; save model.state_dict()")
     return _unwrapped(found)
 
 

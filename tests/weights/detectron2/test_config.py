@@ -135,6 +135,18 @@ def test_base_files_that_are_there_come_first(tmp_path):
         (FPN + "MODEL: {RPN: {NMS_THRESH: high}}", r"MODEL\.RPN\.NMS_THRESH: expected a number, got 'high'"),
         (FPN + "INPUT: {FORMAT: L}", "'L' is not here; known: 'BGR', 'RGB'"),
         (FPN + "INPUT: {MIN_SIZE_TEST: 0}", "images that are not resized"),
+        (FPN + "INPUT: {MIN_SIZE_TRAIN: []}", r"MIN_SIZE_TRAIN: expected a list of numbers, got \[\]"),
+        (FPN + "MODEL: {RPN: {PRE_NMS_TOPK_TEST: .inf}}", "PRE_NMS_TOPK_TEST: expected a number of a usual size"),
+        (FPN + "MODEL: {RPN: {PRE_NMS_TOPK_TEST: .nan}}", "PRE_NMS_TOPK_TEST: expected a number of a usual size"),
+        (FPN + "MODEL: {RPN: {CONV_DIMS: [a]}}", "CONV_DIMS: expected a list of numbers"),
+        (FPN + "MODEL: {ANCHOR_GENERATOR: {ASPECT_RATIOS: []}}", "ASPECT_RATIOS: expected a list of lists of numbers"),
+        (FPN + "SOLVER: {MAX_ITER: 0}", "MAX_ITER: expected a number above 0"),
+        (FPN + "X: &x {y: *x}", "stands for what it is part of"),
+        (FPN + "X: " + "[" * 3000 + "]" * 3000, "nested too deep"),
+        (
+            "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)),
+            "too many values",
+        ),
     ],
 )
 def test_what_is_not_here_is_refused(text, message, tmp_path, monkeypatch):
@@ -172,6 +184,23 @@ def test_the_zoo():
     assert preset("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml") == preset("mask_rcnn_R_50_FPN_3x")
     assert preset("mask_rcnn_R_50_FPN_1x").model.box.score_threshold == 0.05  # COCO's, not LVIS's
     assert preset("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").model.box.detections_per_image == 300
+
+
+@pytest.mark.parametrize(
+    ("name", "std", "jitter", "steps"),
+    [
+        ("Misc/scratch_mask_rcnn_R_50_FPN_3x_gn", (1.0, 1.0, 1.0), (0.8, 1.0), 270_000),
+        ("Misc/scratch_mask_rcnn_R_50_FPN_9x_gn", (58.395, 57.12, 57.375), (0.8, 1.0), 202_500),
+        ("LVISv0.5-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", (1.0, 1.0, 1.0), (0.8, 1.0), 90_000),
+        ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", (1.0, 1.0, 1.0), (0.8, 1.0), 180_000),
+        ("Cityscapes/mask_rcnn_R_50_FPN", (1.0, 1.0, 1.0), (0.78125, 1.0), 24_000),
+        ("Detectron1-Comparisons/keypoint_rcnn_R_50_FPN_1x", (1.0, 1.0, 1.0), (0.8, 1.0), 90_000),
+        ("Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x", (1.0, 1.0, 1.0), (1.0, 1.0), 90_000),
+    ],
+)
+def test_where_names_of_the_zoo_differ(name, std, jitter, steps):
+    config = preset(name)
+    assert (config.model.image_std, config.data.scale_jitter, config.train.steps) == (std, jitter, steps)
 
 
 def test_hasty():

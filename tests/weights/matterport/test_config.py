@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from maskrcnn.errors import ConfigError
+from maskrcnn.weights.expressions import Unread
 from maskrcnn.weights.matterport.config import read_attributes, to_attributes, to_config
 
 BALLOON = '''
@@ -111,6 +112,11 @@ def test_there_and_back(file: Path):
         ("BBOX_STD_DEV", [0.1, 0.1, 0.2, 0], "positive"),
         ("DETECTION_MAX_INSTANCES", 0, "whole number"),
         ("LEARNING_RATE", "fast", "no number"),
+        ("LEARNING_RATE", float("nan"), "no finite number"),
+        ("IMAGE_MAX_DIM", float("inf"), "no finite number"),
+        ("MEAN_PIXEL", [float("nan")] * 3, "list of 3 numbers"),
+        ("DETECTION_MIN_CONFIDENCE", [0.5], "no number"),
+        ("LOSS_WEIGHTS", {"rpn_class_loss": "b"}, "rpn_class_loss: 'b' is no number"),
     ],
 )
 def test_what_is_not_built_here_is_named(name: str, value: object, said: str):
@@ -147,3 +153,69 @@ def test_a_missing_file_or_class(tmp_path: Path, file: Path):
         read_attributes(f"{file}:Other")
     with pytest.raises(ConfigError, match="attributes"):
         read_attributes(object())
+
+
+def attributes_of(tmp_path: Path, text: str, name: str = "") -> dict:
+    (tmp_path / "config.py").write_text(text, encoding="utf-8")
+    return read_attributes(f"{tmp_path / 'config.py'}{name}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    if True:\n        IMAGE_MAX_DIM = 512",
+        "    def __init__(self):\n        self.IMAGE_MAX_DIM = 512",
+        "    IMAGE_MAX_DIM, OTHER = sizes()",
+        "    for IMAGE_MAX_DIM in (1, 2): pass",
+        "    IMAGE_MAX_DIM = 512\n    IMAGE_MAX_DIM[0] = 3",
+    ],
+)
+def test_a_value_that_is_set_by_running_is_refused_where_it_matters(text: str, tmp_path: Path):
+    attributes = attributes_of(tmp_path, f"class A(Config):\n{text}\n    IMAGE_MIN_DIM = 256\n")
+    assert attributes["IMAGE_MIN_DIM"] == 256
+    with pytest.raises(ConfigError, match=r"IMAGE_MAX_DIM: line \d .*; write the value itself"):
+        to_config(attributes)
+
+
+def test_what_a_base_sets_on_self_hides_the_attribute_of_a_class(tmp_path: Path):
+    text = "class A(Config):\n    def __init__(self):\n        self.X = 1\nclass B(A):\n    X = 2\n"
+    assert isinstance(attributes_of(tmp_path, text, ":B")["X"], Unread)
+
+
+def test_sums_in_place_tuples_and_changes_from_outside_are_followed(tmp_path: Path):
+    text = "class A(Config):\n    NUM_CLASSES = 1\n    NUM_CLASSES += 4\n    X, (Y, Z) = 1, (2, 3)\nA.W = 5\n"
+    attributes = attributes_of(tmp_path, text)
+    assert {name: attributes[name] for name in ("NUM_CLASSES", "X", "Y", "Z", "W")} == {
+        "NUM_CLASSES": 5, "X": 1, "Y": 2, "Z": 3, "W": 5
+    }  # fmt: skip
+
+
+def test_bases_are_in_the_order_of_python(tmp_path: Path):
+    text = "class A(Config):\n    X = 1\nclass B(A): pass\nclass C(A):\n    X = 2\nclass D(B, C): pass\n"
+    assert attributes_of(tmp_path, text, ":D")["X"] == 2
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path):
+    assert attributes_of(tmp_path, "\ufeffclass A(Config):\n    X = 1\n")["X"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "class A0(Config): pass\n" + "".join(f"class A{i}(A{i - 1}): pass\n" for i in range(1, 3000)),
+            "more than 100",
+        ),
+        ("a = [1]\n" + "a = [*a, *a]\n" * 40 + "class A(Config): pass", "more than 100000 items"),
+        ("a = [1]\n" + "a = [a, a, a, a]\n" * 14 + "class A(Config): pass", "more than 100000 items"),
+    ],
+)
+def test_a_file_that_would_not_end_is_refused(text: str, said: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match=said):
+        attributes_of(tmp_path, text)
+
+
+def test_json_that_nests_without_end_is_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_attributes(tmp_path / "config.json")

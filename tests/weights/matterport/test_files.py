@@ -103,7 +103,7 @@ def test_a_config_of_other_weights_is_refused(h5py, model, tmp_path: Path):
 
 def test_every_way_to_nest_the_groups_is_read(h5py, tmp_path: Path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["model_weights/conv1/conv1/kernel:0"] = np.ones((1, 2))
+        file["outer/conv1/conv1/kernel:0"] = np.ones((1, 2))
         file["rpn_model/rpn_class_raw/bias:0"] = np.ones(3)
     found = read_arrays(tmp_path / "a.h5")
     assert {name: array.shape for name, array in found.items()} == {"conv1/kernel": (1, 2), "rpn_class_raw/bias": (3,)}
@@ -167,3 +167,34 @@ def test_a_full_disk_leaves_nothing_behind(h5py, tmp_path: Path):
     with pytest.raises(WeightsError, match="No space"):
         write_arrays(tmp_path / "a.h5", broken())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_array_of_a_large_shape_is_refused(h5py, tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("a/b", (1 << 24,), "f4", chunks=(1 << 16,), compression="gzip")
+    with pytest.raises(WeightsError, match="its arrays have 67108864 bytes, more than"):
+        read_arrays(tmp_path / "a.h5")
+
+
+def test_an_array_without_numbers_is_named(h5py, tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/b"] = h5py.Empty("f4")
+    with pytest.raises(WeightsError, match="a/b is empty"):
+        read_arrays(tmp_path / "a.h5")
+
+
+def test_of_a_whole_model_only_the_weights_are_read(h5py, tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["model_weights/conv1/conv1/kernel:0"] = np.ones((1, 2))
+        file["optimizer_weights/conv1/kernel:0"] = np.zeros((1, 2))
+    found = read_arrays(tmp_path / "a.h5")
+    assert found["conv1/kernel"].tolist() == [[1.0, 1.0]]
+    assert len(found) == 1
+
+
+def test_two_arrays_of_one_name_are_refused(h5py, tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/conv1/kernel:0"] = np.ones(2)
+        file["b/conv1/kernel:0"] = np.zeros(2)
+    with pytest.raises(WeightsError, match="two arrays named conv1/kernel"):
+        read_arrays(tmp_path / "a.h5")

@@ -101,3 +101,14 @@ def test_what_is_missing_or_too_much_is_named(data_dir: Path):
     assert caught.value.missing == ("mrcnn_mask/bias",)
     with pytest.raises(WeightsError, match="neither the ResNet-50"):
         to_state({"dense_1/kernel": np.zeros((2, 2), np.float32)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["conv1/bias", "bn_conv1/gamma", "mrcnn_class_bn1/beta", "mrcnn_class_logits/bias", "rpn_bbox_pred/bias",
+     "mrcnn_mask_deconv/bias", "mrcnn_mask/bias"],
+)  # fmt: skip
+def test_a_bias_or_norm_of_another_length_is_named(name: str, data_dir: Path):
+    arrays = arrays_of(folder(data_dir, "mp_resnet50"))
+    with pytest.raises(WeightsError, match=f"array '{name}' has 3 numbers, but its layer has"):
+        to_state({**arrays, name: np.zeros(3, np.float32)})

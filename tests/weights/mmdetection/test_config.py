@@ -129,6 +129,10 @@ runner = dict(type='EpochBasedRunner', max_epochs=12)
         ("model.roi_head.bbox_roi_extractor.type='GenericRoIExtractor'", "GenericRoIExtractor"),
         ("model.test_cfg.rcnn.nms.type='soft_nms'", "soft_nms"),
         ("model.test_cfg.rcnn.score_thr='much'", "no number"),
+        ("model.test_cfg.rcnn.score_thr=float('nan')", "nan is no finite number"),
+        ("model.backbone.depth=float('inf')", "inf is no finite number"),
+        ("model.rpn_head.anchor_generator.scales=[float('inf')]", "no list of some numbers"),
+        ("model.roi_head=dict(type='CascadeRoIHead', num_stages=900000000)", "from 1 to 10"),
         ("test_dataloader.dataset.pipeline=[dict(type='Resize', scale=[(1, 2), (3, 4)])]", "one size"),
     ],
 )
@@ -189,3 +193,37 @@ def test_a_config_that_inherits_from_itself_is_refused(tmp_path: Path):
     (tmp_path / "b.py").write_text("_base_ = 'a.py'")
     with pytest.raises(ConfigError, match="its own base"):
         read_config_file(tmp_path / "a.py")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = [1]\n" + "a = [*a, *a]\n" * 40,
+        "a = [1]\n" + "a = [a, a, a, a]\n" * 14,
+        "a = dict(x=1)\n" + "a = dict(p=a, q=a, r=a, s=a)\n" * 14,
+        "a = [0] * 10000\nb = [" + "*a, " * 1000 + "]\n",
+        "a = [1] * 1000\na = [" + "a + a, " * 60 + "]\n",
+        f"s = '{'x' * 100000}'\na = [s] * 1000\n",
+    ],
+)
+def test_values_that_grow_without_end_are_refused(text: str):
+    with pytest.raises(ConfigError, match="makes more than 100000 items"):
+        config_of_text(text, "config.py")
+
+
+def test_values_that_nest_without_end_are_refused():
+    with pytest.raises(ConfigError, match="more than 100 deep"):
+        config_of_text("a = []\n" + "a = [a]\n" * 3000, "config.py")
+
+
+def test_many_bases_are_refused(tmp_path: Path):
+    for i in range(40):
+        (tmp_path / f"c{i}.py").write_text(f"_base_ = ['c{i + 1}.py', 'c{i + 1}.py']")
+    (tmp_path / "c40.py").write_text("a = 1")
+    with pytest.raises(ConfigError, match="more than 50 files"):
+        read_config_file(tmp_path / "c0.py")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path):
+    (tmp_path / "config.py").write_text("\ufeffa = 1", encoding="utf-8")
+    assert read_config_file(tmp_path / "config.py") == {"a": 1}

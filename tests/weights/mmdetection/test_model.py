@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.weights.mmdetection import model as model_module
 from maskrcnn.weights.mmdetection.model import load_mmdetection, open_mmdetection
 from tests.weights.oracle import empty_state, folder
@@ -122,3 +122,47 @@ def test_a_missing_tensor_is_named(state, config, opens):
 def test_another_number_of_names_is_refused(state, config, opens):
     with pytest.raises(WeightsError, match="2 names"):
         load_mmdetection(opens(state, cfg=config), classes=["a", "b"])
+
+
+def test_no_names_are_another_number_too(state, config, opens):
+    with pytest.raises(WeightsError, match="0 names"):
+        load_mmdetection(opens(state, cfg=config), classes=[])
+
+
+def test_our_own_config_is_taken(state, config, opens):
+    _, run = open_mmdetection(opens(state, cfg=config))
+    mine = run.replace(**{"model.box.score_threshold": 0.3})
+    for path in (opens(state, cfg=config), opens(state)):  # told by the file, or by the trunk
+        model, again = open_mmdetection(path, config=mine)
+        assert again == mine
+        assert (model.state_dict()["backbone.conv1.weight"][:, 2] == 1).all()
+
+
+@pytest.mark.parametrize("wrong", [{"model": {}}, 3, ["a.py"]])
+def test_a_config_of_another_kind_is_refused(wrong: object, state, opens):
+    with pytest.raises(ConfigError, match="give the path of a config file"):
+        load_mmdetection(opens(state), config=wrong)  # type: ignore[arg-type]
+
+
+def test_other_heads_than_the_config_has_are_refused(config, opens, data_dir: Path):
+    cascade = empty_state(folder(data_dir, "mm_cascade_r50_fpn"))
+    with pytest.raises(WeightsError, match="for 1 box heads in a row, but the weights have 3"):
+        load_mmdetection(opens(cascade, cfg=config))
+
+
+def test_masks_that_the_weights_have_not_are_refused(state, config, opens):
+    plain = {name: value for name, value in state.items() if "mask_head" not in name}
+    with pytest.raises(WeightsError, match="has a mask head, unlike the weights"):
+        load_mmdetection(opens(plain, cfg=config))
+
+
+def test_the_table_is_found_as_the_recogniser_finds_it(state, config):
+    data = {"model_state_dict": {f"model.{name}": value for name, value in state.items()}, "meta": {"cfg": config}}
+    assert load_mmdetection("model.pth", data=data).config.backbone.stride_in_1x1
+
+
+def test_a_config_that_holds_itself_is_refused(state, opens):
+    values: dict = {"model": {}}
+    values["model"]["again"] = values
+    with pytest.raises(ConfigError, match="more than 100 deep"):
+        load_mmdetection(opens(state, cfg=values))

@@ -84,9 +84,12 @@ def _background_last(state: dict[str, Tensor]) -> None:
     for kind in ("weight", "bias"):
         scores = f"roi_heads.box_predictor.cls_score.{kind}"
         boxes, masks = f"roi_heads.box_predictor.bbox_pred.{kind}", f"roi_heads.mask_head.predictor.{kind}"
-        if scores in state:
+        if scores not in state or state[scores].ndim == 0:
+            continue  # whoever reads the shapes says so
+        rows = len(state[scores])
+        if rows:
             state[scores] = torch.cat([state[scores][1:], state[scores][:1]])
-        if boxes in state and len(state[boxes]) == 4 * len(state[scores]):
+        if boxes in state and state[boxes].shape[:1] == (4 * rows,):
             state[boxes] = state[boxes][4:]
-        if masks in state and len(state[masks]) == len(state[scores]):
+        if masks in state and state[masks].shape[:1] == (rows,):
             state[masks] = state[masks][1:]

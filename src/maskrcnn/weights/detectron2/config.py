@@ -166,7 +166,7 @@ def _proposals(model: Node, arrangement: str) -> dict[str, Any]:
             "SIZES", f"{len(sizes)} lists for {levels} maps, and the same ASPECT_RATIOS on each are needed"
         )
     # -1: as many channels as the features; a width that all convolutions share otherwise.
-    widths = {int(w) for w in rpn.row("CONV_DIMS")}
+    widths = {int(w) for w in rpn.numbers("CONV_DIMS")}
     if len(widths) != 1:
         raise rpn.error("CONV_DIMS", f"{list(rpn.row('CONV_DIMS'))}: all must be the same")
     low, high = rpn.numbers("IOU_THRESHOLDS", 2)
@@ -245,7 +245,7 @@ def _mask_head(model: Node, arrangement: str) -> dict[str, Any]:
 
 def _keypoint_head(model: Node) -> dict[str, Any]:
     head = model.part("ROI_KEYPOINT_HEAD")
-    widths = head.row("CONV_DIMS")
+    widths = head.numbers("CONV_DIMS")
     if head.text("NAME") != "KRCNNConvDeconvUpsampleHead" or len(set(widths)) != 1:
         raise head.error("NAME", f"{head.text('NAME')!r} with {list(widths)} channels is not here")
     return {
@@ -300,7 +300,9 @@ def _input(root: Node) -> dict[str, Any]:
 
 def _schedule(root: Node) -> dict[str, Any]:
     solver = root.part("SOLVER")
-    steps, falls = solver.whole("MAX_ITER"), [int(s) for s in solver.numbers("STEPS")]
+    steps, falls = solver.whole("MAX_ITER"), [int(s) for s in solver.numbers("STEPS", none=True)]
+    if steps <= 0:
+        raise solver.error("MAX_ITER", f"expected a number above 0, got {steps}")
     batch, rate, gamma = solver.whole("IMS_PER_BATCH"), solver.number("BASE_LR"), solver.number("GAMMA")
     clip = solver.part("CLIP_GRADIENTS")
     by_norm = clip.flag("ENABLED") and clip.text("CLIP_TYPE") == "norm"

@@ -113,7 +113,7 @@ class _Chosen:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    return read_numpy_pickle(path) if path.suffix == ".pkl" else read_pth(path)
+    return read_numpy_pickle(path) if path.suffix.lower() == ".pkl" else read_pth(path)
 
 
 def _config(
@@ -123,6 +123,8 @@ def _config(
     if isinstance(config, Config):
         _check_same(config, facts, path, "the config given")
         return _Chosen(config)
+    if not isinstance(config, str | Path | None):
+        raise WeightsError(f"{path}: config= takes a file, a name of the zoo or a Config, got {type(config).__name__}")
     beside = _beside(path) if config is None else None
     file = beside or config
     zoo = published_name(path) if file is None else None

@@ -126,10 +126,10 @@ def ratio_major(state: dict[str, Tensor], sizes: int, ratios: int) -> None:
     """The RPN's rows from Detectron2's order of anchors, size by size, to ours, ratio by ratio, in place."""
     for kind in ("weight", "bias"):
         for name, rows in (("rpn.objectness", 1), ("rpn.deltas", 4)):
-            value = state[f"{name}.{kind}"]
-            if len(value) != sizes * ratios * rows:
-                continue  # `load_state` says that the shapes differ
-            parts = value.view(sizes, ratios, rows, *value.shape[1:])
+            value = state.get(f"{name}.{kind}")
+            if value is None or value.shape[:1] != (sizes * ratios * rows,):
+                continue  # `load_state` says that it is missing, or that the shapes differ
+            parts = value.reshape(sizes, ratios, rows, *value.shape[1:])
             state[f"{name}.{kind}"] = parts.transpose(0, 1).flatten(0, 2)
 
 

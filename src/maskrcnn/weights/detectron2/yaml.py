@@ -16,6 +16,7 @@ from maskrcnn.weights.detectron2.defaults import BASES, DEFAULTS
 BASE = "_BASE_"
 MOST_BYTES = 2**20
 DEEPEST = 10  # files that name each other
+MOST_VALUES, DEEPEST_VALUE = 50_000, 40  # with all that aliases repeat
 
 
 class Node:
@@ -41,7 +42,7 @@ class Node:
         value = self.values.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(name, f"expected a number, got {value!r}")
-        return value
+        return self._usual(name, value)
 
     def whole(self, name: str) -> int:
         value = self.number(name)
@@ -70,14 +71,17 @@ class Node:
             raise self.error(name, f"expected a list, got {value!r}")
         return (value,)
 
-    def numbers(self, name: str, count: int | None = None) -> tuple[float, ...]:
-        return self._numbers(name, self.row(name), count)
+    def numbers(self, name: str, count: int | None = None, *, none: bool = False) -> tuple[float, ...]:
+        """A list of numbers; `none`: it can be empty."""
+        row = self.row(name)
+        return () if none and not row else self._numbers(name, row, count)
 
     def rows(self, name: str, count: int | None = None) -> tuple[tuple[float, ...], ...]:
         """A list of lists of numbers."""
-        return tuple(
-            self._numbers(name, tuple(r) if isinstance(r, list | tuple) else (r,), count) for r in self.row(name)
-        )
+        found = self.row(name)
+        if not found:
+            raise self.error(name, "expected a list of lists of numbers, got an empty one")
+        return tuple(self._numbers(name, tuple(r) if isinstance(r, list | tuple) else (r,), count) for r in found)
 
     def error(self, name: str, message: str) -> ConfigError:
         """`message` with the file and the key in front."""
@@ -88,9 +92,14 @@ class Node:
 
     def _numbers(self, name: str, values: tuple, count: int | None) -> tuple[float, ...]:
         good = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        if not good or (count is not None and len(values) != count):
+        if not good or not values or (count is not None and len(values) != count):
             raise self.error(name, f"expected {count or 'a list of'} numbers, got {list(values)!r}")
-        return tuple(float(v) for v in values)
+        return tuple(float(self._usual(name, v)) for v in values)
+
+    def _usual(self, name: str, value: float) -> float:
+        if not -1e15 < value < 1e15:  # not a number, too
+            raise self.error(name, "expected a number of a usual size")
+        return value
 
 
 def read_yaml(path: str | Path) -> Node:
@@ -139,7 +148,11 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: too large for a config of Detectron2")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_size(text, path)
+        values = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deep for a config of Detectron2") from error
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"{path}: not plain YAML ({first}); configs with Python tags are not run") from error
@@ -153,6 +166,34 @@ def _parsed(path: Path) -> dict[str, Any]:
             "new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ"
         )
     return values
+
+
+def _check_size(text: str, path: Path) -> None:
+    """Bounds the values, each alias counted as all that it stands for: dumps have some, and a few can mean billions."""
+    sizes: dict[str, int] = {}
+    anchors: list[str | None] = [None]
+    counts = [0]
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ConfigError(
+                    f"{path}: the alias {event.anchor!r:.40} stands for what it is part of, or for nothing"
+                )
+            counts[-1] += sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            counts[-1] += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            anchors.append(event.anchor)
+            counts.append(1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            count, anchor = counts.pop(), anchors.pop()
+            counts[-1] += count
+            if anchor:
+                sizes[anchor] = count
+        if sum(counts) > MOST_VALUES or len(counts) > DEEPEST_VALUE:
+            raise ConfigError(f"{path}: too many values or nested too deep for a config of Detectron2")
 
 
 def _merge(target: dict[str, Any], values: Mapping[str, Any], path: Path, where: str) -> None:

@@ -8,6 +8,7 @@ is refused; attributes of our own that have no effect are ignored, as there.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
-from maskrcnn.weights.expressions import Unread
+from maskrcnn.weights.expressions import MOST_NUMBER, Unread
 from maskrcnn.weights.matterport.config_class import read_class
 
 # Their defaults (mrcnn 2.1), those that say something here.
@@ -179,7 +180,7 @@ def to_config(attributes: Mapping[str, Any], where: str = "Config", *, trunk: st
         "model.box.samples_per_image": view.whole("TRAIN_ROIS_PER_IMAGE"),
         "model.box.positive_fraction": view.number("ROI_POSITIVE_RATIO"),
         "model.box.box_weights": view.box_weights("BBOX_STD_DEV"),
-        "model.box.score_threshold": float(view.get("DETECTION_MIN_CONFIDENCE") or 0.0),
+        "model.box.score_threshold": view.number("DETECTION_MIN_CONFIDENCE", none=0.0),
         "model.box.nms_iou": view.number("DETECTION_NMS_THRESHOLD"),
         "model.box.detections_per_image": detections,
         "model.box.detections_per_class": detections,
@@ -199,7 +200,8 @@ def to_config(attributes: Mapping[str, Any], where: str = "Config", *, trunk: st
     losses = view.get("LOSS_WEIGHTS")
     if not isinstance(losses, Mapping):
         raise view.error("LOSS_WEIGHTS", f"{losses!r:.60} is no dict")
-    fields |= {LOSSES[name]: float(weight) for name, weight in losses.items() if name in LOSSES}
+    weights = _View(losses, f"{where}: LOSS_WEIGHTS")
+    fields |= {LOSSES[name]: weights.number(name) for name in losses if name in LOSSES}
     return Config().replace(**fields)
 
 
@@ -275,10 +277,13 @@ class _View:
             raise self.error(name, f"line {value.line} {value.why}; write the value itself")
         return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
-    def number(self, name: str) -> float:
-        value = self.get(name)
+    def number(self, name: str, none: float | None = None) -> float:
+        """`none`: what None stands for, where it may be."""
+        value = none if (found := self.get(name)) is None else found
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(name, f"{value!r:.60} is no number")
+        if not _finite(value):
+            raise self.error(name, f"{value!r:.60} is no finite number")
         return float(value)
 
     def whole(self, name: str) -> int:
@@ -289,7 +294,7 @@ class _View:
 
     def numbers(self, name: str, count: int | None = None) -> tuple[float, ...]:
         value = self.get(name)
-        good = isinstance(value, (list, tuple)) and value and all(type(item) in (int, float) for item in value)
+        good = isinstance(value, (list, tuple)) and value and all(_finite(item) for item in value)
         if not good or (count is not None and len(value) != count):
             raise self.error(name, f"{value!r:.60} is no list of {count or 'some'} numbers")
         return tuple(float(item) for item in value)
@@ -307,12 +312,19 @@ class _View:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply; give a table of attributes") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no table of attributes")
     return values
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a number that fits in 64 bits; no bool."""
+    return type(value) in (int, float) and abs(value) < MOST_NUMBER and math.isfinite(value)
 
 
 def _stds(weights: tuple[float, ...]) -> list[float]:

@@ -14,6 +14,9 @@ from maskrcnn.errors import WeightsError
 
 MOST_ARRAYS = 5000  # ResNet-101's file has 699
 MOST_BYTES = 4 << 30  # together; ResNet-101's file has 256 MB
+LARGER = 8  # times the file may the arrays be, as numbers of 4 bytes: Keras writes them as they are
+HEADERS = 1 << 20  # bytes more, for tiny files
+ROOT = "model_weights"  # where Keras's `save` has them, beside the optimizer's
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -33,20 +36,32 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         path: what Keras 2's `save_weights` or `save` wrote.
 
     Raises:
-        WeightsError: nothing there, no HDF5 file, a damaged one, one of Keras 3, too many or too large arrays.
+        WeightsError: nothing there, no HDF5 file, a damaged one, one of Keras 3, too many or too large arrays, or
+            two of one name.
     """
     path = Path(path)
     h5py = need_h5py()
     _check_head(path)
     try:
         with h5py.File(path, "r") as file:
+            top = file[ROOT] if isinstance(file.get(ROOT, getlink=True), h5py.HardLink) else file
             names: list[str] = []
-            file.visit(lambda name: _collected(names, name))  # follows no link to another file
-            found = {name: file[name] for name in names if isinstance(file[name], h5py.Dataset)}
+            top.visit(lambda name: _collected(names, name))  # follows no link to another file
+            found = {name: top[name] for name in names if isinstance(top[name], h5py.Dataset)}
             _check(found, path)
-            return {_short(name): np.asarray(dataset[()], np.float32) for name, dataset in found.items()}
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+            return _read(found, path)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: truncated or damaged ({error}); fetch it again") from error
+
+
+def _read(found: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for name, dataset in found.items():
+        short = _short(name)
+        if short in arrays:
+            raise WeightsError(f"{path}: has two arrays named {short}; give a file with the weights of one network")
+        arrays[short] = np.asarray(dataset[()], np.float32)
+    return arrays
 
 
 def _collected(names: list[str], name: str) -> bool | None:
@@ -86,8 +101,16 @@ def _check(found: Mapping[str, Any], path: Path) -> None:
             raise WeightsError(f"{path}: {name} lies in another file; refused")
         if dataset.dtype.kind not in "fiu":
             raise WeightsError(f"{path}: {name} holds {dataset.dtype}, no numbers; give a weight file")
-    if (size := sum(dataset.size * max(dataset.dtype.itemsize, 4) for dataset in found.values())) > MOST_BYTES:
-        raise WeightsError(f"{path}: its arrays have {size} bytes, more than the {MOST_BYTES} that are read; refused")
+        if dataset.shape is None:
+            raise WeightsError(f"{path}: {name} is empty; give a weight file")
+    size, most = sum(dataset.size * max(dataset.dtype.itemsize, 4) for dataset in found.values()), _most(path)
+    if size > most:
+        raise WeightsError(f"{path}: its arrays have {size} bytes, more than the {most} that are read; refused")
+
+
+def _most(path: Path) -> int:
+    """Bytes of all arrays together."""
+    return min(MOST_BYTES, LARGER * path.stat().st_size + HEADERS)
 
 
 def _short(name: str) -> str:

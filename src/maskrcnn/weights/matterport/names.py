@@ -104,10 +104,14 @@ def to_state(arrays: Arrays) -> tuple[dict[str, Tensor], str]:
     state |= _box_head(reader)
     for convolution in mask_layers():
         state |= reader.with_norm(convolution, EPS - MASK_EPS)
-    kernel, bias = reader.convolution("mrcnn_mask_deconv")  # (kh, kw, out, in) becomes (in, out, kh, kw) like any
+    kernel, bias = reader.convolution(
+        "mrcnn_mask_deconv", outputs=2
+    )  # (kh, kw, out, in) becomes (in, out, kh, kw) like any
     up = f"mask_head.layers.{MASK_CONVOLUTIONS}"
     state |= {f"{up}.weight": kernel, f"{up}.bias": bias}
     kernel, bias = reader.convolution("mrcnn_mask")
+    if len(bias) < 2:
+        raise WeightsError("array 'mrcnn_mask/bias' has no class besides the background")
     state |= {"mask_head.logits.weight": kernel[1:], "mask_head.logits.bias": bias[1:]}
     reader.check_all_read()
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}, trunk
@@ -126,7 +130,7 @@ def _box_head(reader: _Reader) -> dict[str, Array]:
     state: dict[str, Array] = {}
     for i in (1, 2):
         kernel, bias = reader.convolution(f"mrcnn_class_conv{i}")  # a linear layer on 7x7 cells, then on one
-        gamma, beta, mean, variance = reader.norm(f"mrcnn_class_bn{i}")
+        gamma, beta, mean, variance = reader.norm(f"mrcnn_class_bn{i}", len(kernel))
         scale = gamma / np.sqrt(variance.astype(np.float64) + EPS)
         ours = f"box_head.fully_connected.{i - 1}"
         flat = kernel.reshape(len(kernel), -1)
@@ -145,8 +149,8 @@ class _Reader:
     def __init__(self, arrays: Arrays) -> None:
         self.arrays, self.read = arrays, set[str]()
 
-    def array(self, name: str, axes: int) -> Array:
-        """Raises `WeightsError` for a missing one or one of another number of axes."""
+    def array(self, name: str, axes: int, length: int | None = None) -> Array:
+        """Raises `WeightsError` for a missing one or one of another number of axes or another length."""
         if name not in self.arrays:
             raise WeightsError(
                 f"not a complete Mask R-CNN of Matterport: it has no array {name!r}; give the .h5 of its "
@@ -156,24 +160,28 @@ class _Reader:
         self.read.add(name)
         if self.arrays[name].ndim != axes:
             raise WeightsError(f"array {name!r} has the shape {self.arrays[name].shape}, but needs {axes} axes")
+        if length not in (None, len(self.arrays[name])):
+            raise WeightsError(f"array {name!r} has {len(self.arrays[name])} numbers, but its layer has {length}")
         return self.arrays[name]
 
-    def convolution(self, layer: str) -> tuple[Array, Array]:
-        """Kernel HWIO -> OIHW, and bias."""
-        return self.array(f"{layer}/kernel", 4).transpose(3, 2, 0, 1), self.array(f"{layer}/bias", 1)
+    def convolution(self, layer: str, *, outputs: int = 3) -> tuple[Array, Array]:
+        """Kernel HWIO -> OIHW, and bias; `outputs` is the axis that has as many entries as the bias."""
+        kernel = self.array(f"{layer}/kernel", 4)
+        return kernel.transpose(3, 2, 0, 1), self.array(f"{layer}/bias", 1, kernel.shape[outputs])
 
     def linear(self, layer: str) -> tuple[Array, Array]:
         """Kernel [in, out] -> [out, in], and bias."""
-        return self.array(f"{layer}/kernel", 2).T, self.array(f"{layer}/bias", 1)
+        kernel = self.array(f"{layer}/kernel", 2)
+        return kernel.T, self.array(f"{layer}/bias", 1, kernel.shape[1])
 
-    def norm(self, layer: str) -> list[Array]:
+    def norm(self, layer: str, channels: int) -> list[Array]:
         """Scale, shift, mean, variance."""
-        return [self.array(f"{layer}/{name}", 1) for name, _ in NORM]
+        return [self.array(f"{layer}/{name}", 1, channels) for name, _ in NORM]
 
     def with_norm(self, names: Convolution, more_variance: float) -> dict[str, Array]:
         """A convolution without its bias, which the norm's mean takes, and the norm."""
         kernel, bias = self.convolution(names.layer)
-        gamma, beta, mean, variance = self.norm(names.norm)
+        gamma, beta, mean, variance = self.norm(names.norm, len(kernel))
         values = (gamma, beta, mean - bias, variance + np.float32(more_variance))
         norm = {f"{names.our_norm}.{ours}": value for (_, ours), value in zip(NORM, values, strict=True)}
         return {f"{names.ours}.weight": kernel, **norm}

@@ -17,6 +17,7 @@ NORMS = {"BN": "bn", "BN2d": "bn", "SyncBN": "bn", "MMSyncBN": "bn", "naiveSyncB
 # Convolutions and fully connected layers of a box head.
 BOX_HEADS = {"Shared2FCBBoxHead": (0, 2), "Shared4Conv1FCBBoxHead": (4, 1), "ConvFCBBoxHead": (0, 0)}
 DEPTHS = (18, 34, 50, 101, 152)
+MOST_STAGES = 10  # heads of a cascade; theirs have 3
 EVERY_STAGE = (0, 1, 2, 3)
 CONVNEXT = {"tiny": "convnext_tiny", "small": "convnext_small", "base": "convnext_base"}
 
@@ -55,6 +56,8 @@ def read_settings(values: Mapping[str, Any], where: str) -> Settings:
     model.choice("type", MODELS, "detector")
     roi = model.part("roi_head")
     stages = roi.whole("num_stages", 3) if roi.choice("type", ROI_HEADS, "RoI head") else 1
+    if not 1 <= stages <= MOST_STAGES:
+        raise roi.error("num_stages", f"{stages} is not from 1 to {MOST_STAGES}")
     fields, bgr = data_fields(file)
     notes: list[str] = []
     changes = {

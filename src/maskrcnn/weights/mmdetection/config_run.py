@@ -159,7 +159,7 @@ def _scheduler(step: Part, length: float | None) -> dict[str, Any]:
 
 
 def _milestones(steps: Any, length: float) -> dict[str, Any]:
-    if not all(isinstance(step, int) for step in steps):
+    if not isinstance(steps, (list, tuple)) or not all(isinstance(step, int) for step in steps):
         return {}
     return {"train.schedule": "step", "train.milestones": tuple(min(step / length, 1.0) for step in steps)}
 

@@ -11,15 +11,17 @@ from typing import Any
 from torch import Tensor
 
 from maskrcnn.config import Config
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.weights.classes import contiguous_names
+from maskrcnn.weights.expressions import Budget, TooMuch
 from maskrcnn.weights.mmdetection.config import Settings, read_settings
 from maskrcnn.weights.mmdetection.names import plain, to_state
 from maskrcnn.weights.mmdetection.text import config_of_text, read_config_file
 from maskrcnn.weights.native import load_state
 from maskrcnn.weights.pickles import read_pth
+from maskrcnn.weights.recognise import state_of
 
 FIRST_CONVOLUTIONS = ("backbone.conv1.weight", "backbone.features.0.0.weight")
 # What an importer of weights need not find: the preprocessing, counters of norms, Swin's table of a window.
@@ -34,17 +36,19 @@ OLD = (
 def load_mmdetection(
     path: str | Path,
     *,
-    config: str | Path | None = None,
+    config: str | Path | Config | None = None,
     classes: Sequence[str] | None = None,
+    data: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> MaskRCNN:
     """Our model with the weights, the conventions and the preprocessing of an MMDetection checkpoint.
 
     Args:
         path: a .pth of Mask R-CNN, Faster R-CNN or their cascades with a pyramid. No pickled code is run.
-        config: its config file; None: the config in the checkpoint. It is read, never run. Where there is neither, the
-            usual settings for the layers found are taken, and a warning says so.
+        config: its config file, or ours; None: the config in the checkpoint. It is read, never run. Where there is
+            neither, the usual settings for the layers found are taken, and a warning says so.
         classes: names; None: those in the checkpoint or config, else COCO's for 80, "class 1", ... for others.
+        data: what is in the file, if it was read already.
         overrides: dotted fields of the model config: `**{"box.score_threshold": 0.3}`.
 
     Returns:
@@ -54,26 +58,29 @@ def load_mmdetection(
         WeightsError: a damaged file, another model, one of MMDetection 1.x, or a config of other weights.
         ConfigError: a config that cannot be read or describes what is not built here; an unknown override.
     """
-    return open_mmdetection(path, config=config, classes=classes, **overrides)[0]
+    return open_mmdetection(path, config=config, classes=classes, data=data, **overrides)[0]
 
 
 def open_mmdetection(
     path: str | Path,
     *,
-    config: str | Path | None = None,
+    config: str | Path | Config | None = None,
     classes: Sequence[str] | None = None,
+    data: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> tuple[MaskRCNN, Config]:
     """`load_mmdetection`, with the whole config of the run: schedule and data too."""
     where = str(path)
-    weights, meta = _opened(path)
-    _check_version(weights, meta, where)
+    data = read_pth(path) if data is None else data
+    meta = _meta(data)
     try:
+        weights = plain(state_of(data))
+        _check_version(weights, meta)
         state, trunk = to_state(weights)
         count = len(state["box_head.class_logits.weight"]) - 1
-        settings = _settings(config, meta, where) or _assumed(state, trunk, count, where)
-        _check_same(settings, trunk, count)
-        names, ids = contiguous_names(count, classes or _class_names(meta, settings, count))
+        settings = _settings(config, meta, count, where) or _assumed(state, trunk, count, where)
+        _check_same(settings, state, trunk, count)
+        names, ids = contiguous_names(count, _class_names(meta, settings, count) if classes is None else classes)
     except WeightsError as error:
         raise WeightsError(f"{where}: {error}", missing=error.missing, unexpected=error.unexpected) from error
     if settings.bgr:
@@ -92,34 +99,51 @@ def open_mmdetection(
 # ---------------------------------------------------------------- the file
 
 
-def _opened(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and what is said about them."""
-    data = read_pth(path)
-    state = data.get("state_dict", data.get("model", data))
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no state dict of tensors; give a checkpoint that MMDetection saved")
+def _meta(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said about the tensors."""
     meta = data.get("meta")
-    return plain(state), dict(meta) if isinstance(meta, Mapping) else {}
+    return dict(meta) if isinstance(meta, Mapping) else {}
 
 
-def _check_version(weights: Mapping[str, Tensor], meta: Mapping[str, Any], where: str) -> None:
+def _check_version(weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """1.x has no `roi_head`; files of 2.x say their version."""
     version = str(meta.get("mmdet_version", ""))
     if re.match(r"[01]\.", version) or any(ONE.fullmatch(name) for name in weights):
-        raise WeightsError(f"{where}: {OLD}")
+        raise WeightsError(OLD)
 
 
-def _settings(config: str | Path | None, meta: Mapping[str, Any], where: str) -> Settings | None:
-    """From the file given, else from the text in the checkpoint (`cfg` in 3.x, `config` in 2.x), else None."""
-    if config is not None:
+def _settings(config: str | Path | Config | None, meta: Mapping[str, Any], count: int, where: str) -> Settings | None:
+    """From what is given, else from the checkpoint, else None."""
+    if config is None:
+        return _carried(meta, where)
+    if isinstance(config, Config):
+        return Settings(config, _is_bgr(config, meta, where), count, None, ())
+    if isinstance(config, (str, Path)):
         return read_settings(read_config_file(config), str(config))
-    text = meta.get("cfg", meta.get("config"))
+    raise ConfigError(f"is a {type(config).__name__}; give the path of a config file, or a Config", field="config")
+
+
+def _carried(meta: Mapping[str, Any], where: str) -> Settings | None:
+    """From the text in the checkpoint: `cfg` in 3.x, `config` in 2.x."""
+    text, within = meta.get("cfg", meta.get("config")), f"{where}: its config"
     if isinstance(text, Mapping):
-        return read_settings(text, f"{where}: its config") if "model" in text else None
+        try:
+            Budget().take_value(text)
+        except TooMuch as error:
+            raise ConfigError(f"{within}: {error}; give its own with config=") from None
+        return read_settings(text, within) if "model" in text else None
     if not isinstance(text, str) or not text.strip():
         return None
-    within = f"{where}: its config"
     return read_settings(config_of_text(text, within), within)
+
+
+def _is_bgr(config: Config, meta: Mapping[str, Any], where: str) -> bool:
+    """The order of colours of the weights, which our config does not say: from the checkpoint, else by the trunk."""
+    try:
+        carried = _carried(meta, where)
+    except ConfigError:
+        carried = None
+    return config.model.backbone.stride_in_1x1 if carried is None else carried.bgr  # Caffe's trunks are BGR
 
 
 def _class_names(meta: Mapping[str, Any], settings: Settings, count: int) -> tuple[str, ...] | None:
@@ -132,19 +156,36 @@ def _class_names(meta: Mapping[str, Any], settings: Settings, count: int) -> tup
     return None
 
 
-def _check_same(settings: Settings, trunk: str, count: int) -> None:
-    told = settings.config.model.backbone.name
+def _check_same(settings: Settings, state: Mapping[str, Tensor], trunk: str, count: int) -> None:
+    """What the config says about the weights must be so. Raises `WeightsError`."""
+    model = settings.config.model
+    told = model.backbone.name
     if told != trunk:
         raise WeightsError(f"the config is for {told}, but the weights are those of {trunk}; give the config they had")
     if settings.num_classes != count:
         raise WeightsError(
             f"the config is for {settings.num_classes} classes, but the weights have {count}; give the config they had"
         )
+    said, found = 1 + len(model.box.cascade), _stages(state)
+    if said != found:
+        raise WeightsError(
+            f"the config is for {said} box heads in a row, but the weights have {found}; give the config they had"
+        )
+    if (model.mask is None) == ("mask_head.logits.weight" in state):
+        raise WeightsError(
+            f"the config has {'no' if model.mask is None else 'a'} mask head, unlike the weights; give the config they "
+            "had"
+        )
+
+
+def _stages(state: Mapping[str, Tensor]) -> int:
+    """Box heads, one behind the other."""
+    return 1 + len({name.split(".")[1] for name in state if name.startswith("cascade.")})
 
 
 def _assumed(state: Mapping[str, Tensor], trunk: str, count: int, where: str) -> Settings:
     """The settings of the configs for COCO, with the layers that are in the weights."""
-    stages = 1 + len({name.split(".")[1] for name in state if name.startswith("cascade.")})
+    stages = _stages(state)
     head = {"num_classes": count, "reg_class_agnostic": len(state["box_head.box_deltas.weight"]) == 4}
     shared = _count(state, r"box_head\.convolutions\.(\d)\..*"), _count(state, r"box_head\.fully_connected\.(\d)\..*")
     stds = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.weights.facts import shape_of
 
 KIND = r"(weight|bias)"
 # Their name (a regular expression) -> ours. `(?:0\.)?`: files saved before 0.13 lack it.
@@ -65,7 +66,7 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                     f"not a whole Mask R-CNN of torchvision: {name}.{kind} has no counterpart in the file",
                     missing=[f"{name}.{kind}"],
                 )
-    background_last(ours, len(ours["box_head.class_logits.weight"]))
+    background_last(ours, shape_of(ours, "box_head.class_logits.weight", 2)[0])
     return ours
 
 
@@ -96,14 +97,16 @@ def background_last(state: dict[str, Tensor], rows: int) -> None:
 
     Rows of another number are left, for `load_state` to name them.
     """
-    for kind in ("weight", "bias"):
+    for kind, dimensions in (("weight", 2), ("bias", 1)):
+        shape_of(state, f"box_head.class_logits.{kind}", dimensions)
+        shape_of(state, f"box_head.box_deltas.{kind}", dimensions)
         logits = state[f"box_head.class_logits.{kind}"]
         state[f"box_head.class_logits.{kind}"] = torch.cat([logits[1:], logits[:1]])
         deltas = state[f"box_head.box_deltas.{kind}"]
         if len(deltas) == 4 * rows:
             state[f"box_head.box_deltas.{kind}"] = deltas[4:]
         masks = state.get(f"mask_head.logits.{kind}")
-        if masks is not None and len(masks) == rows:
+        if masks is not None and masks.shape[:1] == (rows,):
             state[f"mask_head.logits.{kind}"] = masks[1:]
 
 

@@ -1,0 +1,45 @@
+"""What lies where a weight file should be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from maskrcnn.errors import WeightsError
+
+
+def check_file(path: str | Path) -> Path:
+    """The path, if a weight file can be there. Raises `WeightsError` saying what lies there instead."""
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; give the weight file in it")
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise WeightsError(f"{path}: an empty file; fetch it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
+    if kind := _other_kind(head):
+        raise WeightsError(f"{path}: {kind}")
+    return path
+
+
+def _other_kind(head: bytes) -> str:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] == b"<":
+        return "a web page, not weights; download the file itself"
+    if re.match(rb"[{\[]\s*[\"{\[]", text):
+        return "JSON text, not weights; download the file itself"
+    if head[8:9] == b"{" and head[6:8] == b"\0\0":
+        return "a safetensors file; give a checkpoint of maskrcnn, or what its framework saves as .pth"
+    if head[257:262] == b"ustar":
+        return "a tar archive; unpack it and give the weight file in it"
+    return ""
+
+
+def is_text(path: Path) -> bool:
+    """Whether it begins with printed characters alone, as no file of torch.save does."""
+    with path.open("rb") as file:
+        return re.fullmatch(rb"[\t\r\n -~]+", file.read(512).removeprefix(b"\xef\xbb\xbf")) is not None
