@@ -5,7 +5,8 @@ Callers catch `MaskRCNNError`; the command line prints it and exits with code 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -68,6 +69,15 @@ class WeightsError(MaskRCNNError):
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         super().__init__(message)
+
+
+@contextlib.contextmanager
+def weights_of(where: object) -> Iterator[None]:
+    """A `WeightsError` from inside gets the file in front."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}", missing=error.missing, unexpected=error.unexpected) from error
 
 
 class ExportError(MaskRCNNError):

@@ -7,6 +7,7 @@ but of a handful of harmless names, no attribute but an entry of a dict, and bou
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -269,3 +270,8 @@ def _scalars(values: tuple[Any, ...]) -> list[Any]:
     if any(isinstance(item, (dict, list, tuple)) for item in items):
         raise TypeError("compares lists")
     return items
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that fits in 64 bits; no bool."""
+    return type(value) in (int, float) and abs(value) < MOST_NUMBER and math.isfinite(value)

@@ -61,7 +61,7 @@ def facts_of(state: Mapping[str, Tensor]) -> Facts:
     fields: dict[str, Any] = {
         "model.backbone.name": trunk_of(state),
         "model.backbone.norm": _norm(state, r"backbone\.bn1\.(\w+)", frozen=True),
-        "model.rpn.convolutions": _count(state, r"rpn\.convolutions\.\d+\.weight"),
+        "model.rpn.convolutions": count_of(state, r"rpn\.convolutions\.\d+\.weight"),
         "model.rpn.channels": None,
         **_box_fields(state, classes, arrangement),
         **_mask_fields(state, classes),
@@ -77,7 +77,7 @@ def facts_of(state: Mapping[str, Tensor]) -> Facts:
     if "keypoint_head.logits.weight" in state:
         channels, points, _, _ = shape_of(state, "keypoint_head.logits.weight", 4)  # (C, K, 4, 4)
         fields["model.keypoint.channels"] = channels
-        fields["model.keypoint.convolutions"] = _count(state, r"keypoint_head\.convolutions\.\d+\.weight")
+        fields["model.keypoint.convolutions"] = count_of(state, r"keypoint_head\.convolutions\.\d+\.weight")
     return Facts(classes, points, shape_of(state, "rpn.objectness.bias", 1)[0], arrangement, fields)
 
 
@@ -94,7 +94,7 @@ def shape_of(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[i
 def trunk_of(state: Mapping[str, Tensor]) -> str:
     """`BackboneConfig.name`, from the blocks of each stage and the groups of their 3x3 convolutions."""
     places = [rf"(?:backbone|stage_two)\.layer{stage}\.\d+\.conv1\.weight" for stage in (1, 2, 3, 4)]
-    blocks = tuple(_count(state, place) for place in places)
+    blocks = tuple(count_of(state, place) for place in places)
     if "backbone.layer1.0.conv3.weight" not in state:
         depth, pattern = BASIC_DEPTHS.get(blocks), "resnet{}"
     else:
@@ -111,9 +111,9 @@ def trunk_of(state: Mapping[str, Tensor]) -> str:
 
 
 def _box_fields(state: Mapping[str, Tensor], classes: int, arrangement: Arrangement) -> dict[str, Any]:
-    convolutions = _count(state, r"box_head\.convolutions\.\d+\.0\.weight")
-    connected = _count(state, r"box_head\.fully_connected\.\d+\.weight")
-    stages = _count(state, r"cascade\.\d+\.class_logits\.weight")
+    convolutions = count_of(state, r"box_head\.convolutions\.\d+\.0\.weight")
+    connected = count_of(state, r"box_head\.fully_connected\.\d+\.weight")
+    stages = count_of(state, r"cascade\.\d+\.class_logits\.weight")
     fields: dict[str, Any] = {
         "model.box.convolutions": convolutions,
         "model.box.fully_connected": connected,
@@ -136,7 +136,7 @@ def _mask_fields(state: Mapping[str, Tensor], classes: int) -> dict[str, Any]:
         return {"model.mask": None}
     rows, channels, _, _ = shape_of(state, "mask_head.logits.weight", 4)  # (K or 1, C, 1, 1)
     return {
-        "model.mask.convolutions": _count(state, r"mask_head\.layers\.\d+\.0\.weight"),
+        "model.mask.convolutions": count_of(state, r"mask_head\.layers\.\d+\.0\.weight"),
         "model.mask.channels": channels,
         "model.mask.norm": _norm(state, r"mask_head\.layers\.0\.1\.(\w+)"),
         "model.mask.class_agnostic": rows == 1 != classes,
@@ -151,5 +151,6 @@ def _norm(state: Mapping[str, Tensor], pattern: str, *, frozen: bool = False) ->
     return "frozen_bn" if frozen and "num_batches_tracked" not in parts else "bn"
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+def count_of(state: Mapping[str, Tensor], pattern: str) -> int:
+    """Tensors whose whole name fits."""
     return sum(bool(re.fullmatch(pattern, name)) for name in state)

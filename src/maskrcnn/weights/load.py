@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import Config
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import WeightsError, weights_of
 from maskrcnn.weights.folder import current_folder
 from maskrcnn.weights.native import is_checkpoint, load_model
 
@@ -79,10 +79,8 @@ def _open_pytorch(path: Path, **options: Any) -> tuple[MaskRCNN, Config]:
     if not path.exists():
         raise WeightsError(f"{path}: no such file; give {SUPPORTED}")
     data = read_numpy_pickle(path) if path.suffix.lower() == ".pkl" else read_pth(path)
-    try:
+    with weights_of(path):
         framework = framework_of(state_of(data))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}", missing=error.missing, unexpected=error.unexpected) from error
     if framework == "mmdetection":
         from maskrcnn.weights.mmdetection.model import open_mmdetection
 

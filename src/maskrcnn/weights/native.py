@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 TENSORS, HEADER = "model.safetensors", "model.json"
+# What no other framework's importer need find: the preprocessing, counters of norms, Swin's table of a window.
+OWN = re.compile(r"mean|std|.*\.num_batches_tracked|.*\.relative_position_index")
 
 
 def save_model(
@@ -165,6 +168,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: holds no JSON object; take another checkpoint or copy it again")
     return value
+
+
+def load_foreign(model: MaskRCNN, state: Mapping[str, Tensor], *, where: str) -> None:
+    """`load_state` of another framework's tensors; what theirs never hold stays the model's own: the preprocessing,
+    which a config tells, and what follows from the layers."""
+    own = {name: value for name, value in model.state_dict().items() if OWN.fullmatch(name)}
+    load_state(model, {**state, **own}, where=where)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from maskrcnn.config import Config
-from maskrcnn.errors import ConfigError, WeightsError
+from maskrcnn.errors import ConfigError, WeightsError, weights_of
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.presets import preset
@@ -79,15 +79,13 @@ def open_detectron2(
     """`load_detectron2`, with the whole config of the run: schedule and data too."""
     path = Path(path)
     data = _read(path) if data is None else data
-    try:
+    with weights_of(path):
         state = state_of(data)
         if framework_of(state) == "caffe2":
             state = from_caffe2(state)
         preprocessing: dict[str, Tensor] = {name: state[name] for name in ("pixel_mean", "pixel_std") if name in state}
         ours, _ = to_ours(state)
         facts = facts_of(ours)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}", missing=error.missing, unexpected=error.unexpected) from error
     chosen = _config(path, config, facts, preprocessing)
     run = chosen.config.replace(**{f"model.{name}": value for name, value in overrides.items()})
     names, ids = _classes(path, facts.classes, classes, chosen.dataset)

@@ -8,7 +8,6 @@ is refused; attributes of our own that have no effect are ignored, as there.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
-from maskrcnn.weights.expressions import MOST_NUMBER, Unread
+from maskrcnn.weights.expressions import Unread, is_number
 from maskrcnn.weights.matterport.config_class import read_class
 
 # Their defaults (mrcnn 2.1), those that say something here.
@@ -282,7 +281,7 @@ class _View:
         value = none if (found := self.get(name)) is None else found
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(name, f"{value!r:.60} is no number")
-        if not _finite(value):
+        if not is_number(value):
             raise self.error(name, f"{value!r:.60} is no finite number")
         return float(value)
 
@@ -294,7 +293,7 @@ class _View:
 
     def numbers(self, name: str, count: int | None = None) -> tuple[float, ...]:
         value = self.get(name)
-        good = isinstance(value, (list, tuple)) and value and all(_finite(item) for item in value)
+        good = isinstance(value, (list, tuple)) and value and all(is_number(item) for item in value)
         if not good or (count is not None and len(value) != count):
             raise self.error(name, f"{value!r:.60} is no list of {count or 'some'} numbers")
         return tuple(float(item) for item in value)
@@ -320,11 +319,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no table of attributes")
     return values
-
-
-def _finite(value: Any) -> bool:
-    """Whether it is a number that fits in 64 bits; no bool."""
-    return type(value) in (int, float) and abs(value) < MOST_NUMBER and math.isfinite(value)
 
 
 def _stds(weights: tuple[float, ...]) -> list[float]:

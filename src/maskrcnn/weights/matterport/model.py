@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from maskrcnn.config import Config
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import WeightsError, weights_of
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.weights.classes import contiguous_names
 from maskrcnn.weights.matterport.config import read_attributes, to_config
 from maskrcnn.weights.matterport.h5 import read_arrays
 from maskrcnn.weights.matterport.names import to_state
-from maskrcnn.weights.native import load_state
+from maskrcnn.weights.native import load_foreign
 
-# The preprocessing, and counters of norms: an importer of weights need not find them.
-OWN = re.compile(r"mean|std|.*\.num_batches_tracked")
 COCO = 80
 
 
@@ -63,15 +60,13 @@ def open_matterport(
     """`load_matterport`, with the whole config of the run: schedule and data too."""
     where = str(path)
     arrays = read_arrays(path)
-    try:
+    with weights_of(where):
         state, trunk = to_state(arrays)
         count = len(state["mask_head.logits.bias"])
         attributes = {} if config is None else read_attributes(config)
         told = str(config) if isinstance(config, (str, Path)) else "config"
         _check_same(attributes, state, trunk, count, told)
         names, ids = contiguous_names(count, classes)
-    except WeightsError as error:
-        raise WeightsError(f"{where}: {error}", missing=error.missing, unexpected=error.unexpected) from error
     if config is None and count != COCO:
         warnings.warn(
             f"{where}: no Config was given, so image size, anchors and thresholds are Matterport's defaults; give "
@@ -81,8 +76,7 @@ def open_matterport(
     chosen = to_config(attributes, told, trunk=trunk)
     chosen = chosen.replace(**{f"model.{name}": value for name, value in overrides.items()})
     model = build_model(chosen.model, classes=names, category_ids=ids, data=chosen.data)
-    own = {name: value for name, value in model.state_dict().items() if OWN.fullmatch(name)}
-    load_state(model, {**state, **own}, where=where)
+    load_foreign(model, state, where=where)
     return model.eval(), chosen
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from maskrcnn.config import Config
-from maskrcnn.errors import ConfigError, WeightsError
+from maskrcnn.errors import ConfigError, WeightsError, weights_of
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.weights.classes import contiguous_names
@@ -19,13 +19,11 @@ from maskrcnn.weights.expressions import Budget, TooMuch
 from maskrcnn.weights.mmdetection.config import Settings, read_settings
 from maskrcnn.weights.mmdetection.names import plain, to_state
 from maskrcnn.weights.mmdetection.text import config_of_text, read_config_file
-from maskrcnn.weights.native import load_state
+from maskrcnn.weights.native import load_foreign
 from maskrcnn.weights.pickles import read_pth
 from maskrcnn.weights.recognise import state_of
 
 FIRST_CONVOLUTIONS = ("backbone.conv1.weight", "backbone.features.0.0.weight")
-# What an importer of weights need not find: the preprocessing, counters of norms, Swin's table of a window.
-OWN = re.compile(r"mean|std|.*\.num_batches_tracked|.*\.relative_position_index")
 ONE = re.compile(r"(bbox_head|mask_head)\.(\d\.)?(fc_cls|convs|shared_fcs)\..*")
 OLD = (
     "was written by MMDetection 1.x, whose background is class 0 and whose boxes end one pixel earlier; convert it "
@@ -73,7 +71,7 @@ def open_mmdetection(
     where = str(path)
     data = read_pth(path) if data is None else data
     meta = _meta(data)
-    try:
+    with weights_of(where):
         weights = plain(state_of(data))
         _check_version(weights, meta)
         state, trunk = to_state(weights)
@@ -81,8 +79,6 @@ def open_mmdetection(
         settings = _settings(config, meta, count, where) or _assumed(state, trunk, count, where)
         _check_same(settings, state, trunk, count)
         names, ids = contiguous_names(count, _class_names(meta, settings, count) if classes is None else classes)
-    except WeightsError as error:
-        raise WeightsError(f"{where}: {error}", missing=error.missing, unexpected=error.unexpected) from error
     if settings.bgr:
         for name in FIRST_CONVOLUTIONS:
             if name in state:
@@ -91,8 +87,7 @@ def open_mmdetection(
         warnings.warn(f"{where}: {note}", stacklevel=3)
     chosen = settings.config.replace(**{f"model.{name}": value for name, value in overrides.items()})
     model = build_model(chosen.model, classes=names, category_ids=ids, data=chosen.data)
-    own = {name: value for name, value in model.state_dict().items() if OWN.fullmatch(name)}
-    load_state(model, {**state, **own}, where=where)
+    load_foreign(model, state, where=where)
     return model.eval(), chosen
 
 

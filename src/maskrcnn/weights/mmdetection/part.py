@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn.errors import ConfigError
-from maskrcnn.weights.expressions import MOST_NUMBER, Unread
+from maskrcnn.weights.expressions import Unread, is_number
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Part:
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(name, f"{value!r:.60} is no number")
-        if not _finite(value):
+        if not is_number(value):
             raise self.error(name, f"{value!r:.60} is no finite number")
         return value
 
@@ -49,7 +48,7 @@ class Part:
     def numbers(self, name: str, default: Sequence[float] | None = None, count: int | None = None) -> tuple[float, ...]:
         """An entry that must be a list of numbers, perhaps of a given length. Raises `ConfigError`."""
         value = self.get(name, default)
-        good = isinstance(value, (list, tuple)) and all(_finite(item) for item in value)
+        good = isinstance(value, (list, tuple)) and all(is_number(item) for item in value)
         if not good or (count is not None and len(value) != count):
             raise self.error(name, f"{value!r:.60} is no list of {count or 'some'} numbers")
         return tuple(float(item) for item in value)
@@ -88,11 +87,6 @@ class Part:
     def error(self, name: str, message: str) -> ConfigError:
         """With the file and the place in it."""
         return ConfigError(f"{self.field(name)}: {message}", field=self.where)
-
-
-def _finite(value: Any) -> bool:
-    """Whether it is a number that fits in 64 bits; no bool."""
-    return type(value) in (int, float) and abs(value) < MOST_NUMBER and math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from maskrcnn.config import Config
-from maskrcnn.errors import ConfigError, WeightsError
+from maskrcnn.errors import ConfigError, WeightsError, weights_of
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.pipeline.messages import SCHEMA
@@ -200,10 +200,8 @@ def _detector(file: TensorFlowFile, moving_averages: bool) -> tuple[dict[str, np
 
 def _named(where: str, function: Any, *arguments: Any, **keywords: Any) -> Any:
     """What a function gives; its errors with the file in front."""
-    try:
+    with weights_of(where):
         return function(*arguments, **keywords)
-    except WeightsError as error:
-        raise WeightsError(f"{where}: {error}", missing=error.missing, unexpected=error.unexpected) from error
 
 
 def _check_trunk(found: str, wanted: str, where: str) -> None:

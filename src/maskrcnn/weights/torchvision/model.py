@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn.config import Config, DataConfig
-from maskrcnn.errors import WeightsError
+from maskrcnn.errors import WeightsError, weights_of
 from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.presets.torchvision import torchvision_v1
@@ -95,12 +95,10 @@ def load_torchvision(
     data = read_pth(path) if data is None else data
     if norm_eps is None and any(mark in path.name for mark in WITHOUT_EPSILON):
         norm_eps = 0.0
-    try:
+    with weights_of(path):
         state = state_of(data)
         framework_of(state)
         return from_torchvision(state, norm_eps=norm_eps, **options)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}", missing=error.missing, unexpected=error.unexpected) from error
 
 
 def _usual(facts: Facts) -> Config:

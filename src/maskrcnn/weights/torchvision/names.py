@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
-from maskrcnn.weights.facts import shape_of
+from maskrcnn.weights.facts import count_of, shape_of
 
 KIND = r"(weight|bias)"
 # Their name (a regular expression) -> ours. `(?:0\.)?`: files saved before 0.13 lack it.
@@ -48,7 +48,7 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         WeightsError: a tensor that no detector of these has, or no box predictor.
     """
-    convolutions, hidden = _count(state, r"roi_heads\.box_head\.\d+\.0\.weight"), _mask_convolutions(state)
+    convolutions, hidden = count_of(state, r"roi_heads\.box_head\.\d+\.0\.weight"), _mask_convolutions(state)
     ours: dict[str, Tensor] = {}
     for name, value in state.items():
         renamed = rename(name, box_convolutions=convolutions, mask_convolutions=hidden)
@@ -111,11 +111,7 @@ def background_last(state: dict[str, Tensor], rows: int) -> None:
 
 
 def _mask_convolutions(state: Mapping[str, Tensor]) -> int:
-    return _count(state, r"roi_heads\.mask_head\.(\d\.0|mask_fcn\d)\.weight")
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    return sum(bool(re.fullmatch(pattern, name)) for name in state)
+    return count_of(state, r"roi_heads\.mask_head\.(\d\.0|mask_fcn\d)\.weight")
 
 
 def _why(name: str) -> str:
