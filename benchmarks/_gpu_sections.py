@@ -17,7 +17,7 @@ from _gpu_training import memory_of, race_training
 from _torchvision import Pair, build_pair, objects, picture
 from torch import Tensor
 
-from maskrcnn.data.sample import pad_to
+from maskrcnn.data.resize import pad_to
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.content import canvas_of
 from maskrcnn.ops.compact import rows_to_keep, take

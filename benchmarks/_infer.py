@@ -16,9 +16,10 @@ from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from maskrcnn import Predictor
+from maskrcnn.data.resize import pad_to, padded_size
 from maskrcnn.model.content import Canvas, canvas_of
 from maskrcnn.ops.compact import rows_to_keep, take
-from maskrcnn.predict.predictor import Precision, pad_to, padded_size
+from maskrcnn.predict.predictor import Precision
 
 DETECTIONS = 100
 Look = Callable[[list[Tensor], Canvas, Tensor, Tensor], Tensor]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.buckets import plan_shapes, sample_key, training_order
-from maskrcnn.data.sample import resized_size
+from maskrcnn.data.resize import resized_size
 from maskrcnn.structures import Record
 
 

@@ -12,17 +12,8 @@ from PIL import Image, ImageOps
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import (
-    headers,
-    load_image,
-    load_record,
-    pad_to,
-    padded_size,
-    resize_image,
-    resized_size,
-    to_display,
-    to_image_tensor,
-)
+from maskrcnn.data.resize import pad_to, padded_size, resize_image, resized_size
+from maskrcnn.data.sample import headers, load_image, load_record, to_display, to_image_tensor
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as V
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import resized_size
+from maskrcnn.data.resize import resized_size
 from maskrcnn.data.transforms import Placement, augment, chances_of, place, place_image, place_objects
 from maskrcnn.ops.masks import encode_mask
 from maskrcnn.structures import RLE, Polygons, Record

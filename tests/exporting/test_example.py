@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from maskrcnn.config import DataConfig
-from maskrcnn.data.sample import padded_size, resize_image, resized_size
+from maskrcnn.data.resize import padded_size, resize_image, resized_size
 from maskrcnn.exporting.onnx import to_onnx, write_onnx
 from maskrcnn.exporting.traced import trace
 from maskrcnn.predict.predictor import Predictor

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrcnn.data.sample import resize_image, resized_size, to_image_tensor
+from maskrcnn.data.resize import resize_image, resized_size
+from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.model.box_head import BoxOutput
 from maskrcnn.model.build import build_model
 from maskrcnn.model.content import Canvas

@@ -33,7 +33,6 @@ from maskrcnn.data.decode import (
     upright,
     values_to_rgb8,
 )
-from maskrcnn.data.resize import pad_to, padded_size, resize_image, resized_size
 from maskrcnn.errors import DataError
 from maskrcnn.structures import Record, Span
 
@@ -48,11 +47,7 @@ __all__ = [
     "load_record",
     "opened",
     "orientation",
-    "pad_to",
-    "padded_size",
     "record_values",
-    "resize_image",
-    "resized_size",
     "to_display",
     "to_image_tensor",
     "upright",

@@ -14,7 +14,8 @@ from torch import Tensor
 from maskrcnn.config import DataConfig
 from maskrcnn.data.check import Problem
 from maskrcnn.data.objects import Objects
-from maskrcnn.data.sample import load_record, resize_image, resized_size, to_display
+from maskrcnn.data.resize import resize_image, resized_size
+from maskrcnn.data.sample import load_record, to_display
 from maskrcnn.data.transforms import augment
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.data.sample import pad_to, resize_image, resized_size, to_image_tensor
+from maskrcnn.data.resize import pad_to, resize_image, resized_size
+from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.model.content import Canvas
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.weights.load import load_weights

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrcnn.data.sample import resize_image, resized_size, to_image_tensor
+from maskrcnn.data.resize import resize_image, resized_size
+from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.instances import Instances
 from maskrcnn.model.box_head import BoxOutput
 from maskrcnn.model.content import Canvas
