@@ -103,6 +103,18 @@ def test_a_label_map_names_a_model_by_id(seen, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(("name", "text"), [("n.txt", "Tasse\nKrug\n"), ("n.json", '{"0": "Tasse", "1": "Krug"}')])
+def test_names_without_ids_are_those_of_the_classes_in_their_order(seen, tmp_path, capsys, name, text):
+    (tmp_path / name).write_text(text)
+    assert run("predict", "M", "a.png", "--out", "o", "--label-map", name) == 0
+    assert seen[0].classes == ("Tasse", "Krug")
+    (tmp_path / name).write_text('["Tasse"]' if name.endswith("json") else "Tasse")
+    assert run("predict", "M", "a.png", "--out", "o", "--label-map", name) == 2
+    assert capsys.readouterr().err == (
+        f"error: {name}: has 1 names, but M has 2 classes besides the background; give the names of this model\n"
+    )
+
+
 @pytest.mark.parametrize("told", ["m.pb: it has no names; give one to name them", "m.pb: another matter"])
 def test_a_model_without_names_is_measured_with_those_of_the_map(seen, model, tmp_path, monkeypatch, capsys, told):
     def load(path, **options):

@@ -60,6 +60,7 @@ def test_what_names_a_model(offline):
 
 def given_for(weights: str, **changes):
     usual = {"preset": "auto", "weights": weights, "resume": False, "val": None, "device": "cpu", "check": "none"}
+    usual |= {"model_config": None, "out": "runs/train"}
     return SimpleNamespace(**(usual | changes))
 
 
@@ -81,7 +82,7 @@ def test_coco_takes_the_network_of_the_published_detector(offline, monkeypatch):
 
 def test_heads_follow_the_data(offline, monkeypatch):
     pointed = preset("r18-fpn").replace(**{"model.keypoint": KeypointHeadConfig(), "model.mask": None})
-    monkeypatch.setattr("maskrcnn.weights.start.network_of", lambda weights: pointed)
+    monkeypatch.setattr("maskrcnn.weights.start.network_of", lambda weights, config: pointed)
     config, reasons, *_ = planned_config(monkeypatch, write_squares(Path("d"), 6), given_for("theirs.pth"))
     assert config.model == preset("r18-fpn").model
     assert reasons[-2:] == [

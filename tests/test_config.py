@@ -144,6 +144,7 @@ def test_wrong_type_names_field_and_value(name: str, value: Any, message: str) -
         ({"train.learning_rate": 0.0}, "train.learning_rate", "must be positive"),
         ({"train.ema_decay": 1.0}, "train.ema_decay", "must lie in [0, 1)"),
         ({"train.epochs": 0.0}, "train.epochs", "must be positive"),
+        ({"train.epochs": None}, "train.epochs", "expected float, got None"),
         ({"train.steps": -1}, "train.epochs", "must be positive"),
         ({"model.fpn": None}, "model.rpn.anchors.sizes", "has 5 levels; without a pyramid"),
         (

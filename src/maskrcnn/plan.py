@@ -16,6 +16,7 @@ import numpy as np
 from maskrcnn.config import Config, DataConfig
 from maskrcnn.errors import DataError
 from maskrcnn.options import apply
+from maskrcnn.presets import keypoint_twin
 from maskrcnn.presets import preset as make_preset
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def plan(
     fixed: Mapping[str, Any] | None = None,
     accelerator: bool = False,
     pretrained: bool = True,
+    origin: str = "the weights",
 ) -> Plan:
     """Choose preset, input size, anchors, counts and epochs for a training set.
 
@@ -62,6 +64,7 @@ def plan(
         fixed: dotted fields that the user set; they win over preset and data.
         accelerator: whether a GPU will train.
         pretrained: whether the trunk starts from weights; without, all of it has to learn.
+        origin: what a config given as preset is from, for its sentence.
 
     Raises:
         DataError: no image, or no object to learn from.
@@ -73,13 +76,15 @@ def plan(
         raise DataError("has no annotated object to learn from", path=dataset.name or None)
     fixed = dict(fixed or {})
     if isinstance(preset, Config):
-        config, reasons = preset, [f"the network of the weights, on {preset.model.backbone.name}"]
+        config, reasons = preset, [f"the network of {origin}, on {preset.model.backbone.name}"]
     else:
         name, reason = (preset, f"preset {preset}, as asked") if preset else _preset(dataset, accelerator)
         config, reasons = make_preset(name), [reason]
     choices = [_scratch] if not pretrained else []
     choices += [_pixels] if fixed.get("data.pixels") != "rgb8" else []
-    choices += [_input_size, _anchors] if preset is None else []
+    choices += [_input_size, _anchors, _keypoints] if preset is None else []
+    if isinstance(preset, str):
+        reasons += _unlearned(dataset, config, preset, fixed)
     choices += [_counts] if isinstance(preset, str) else [_counts, _epochs]
     # What the user set of these comes first, because anchors and epochs depend on it.
     # All of it where the arrangement changes, because data and model must go together at any time.
@@ -114,7 +119,11 @@ def set_fields(config: Config, fixed: Mapping[str, Any]) -> Config:
 
 def _is_fixed(name: str, fixed: Mapping[str, Any]) -> bool:
     """Set by the user, or part of something that the user set whole (`model.mask: null`)."""
-    return any(name == key or name.startswith(f"{key}.") for key in fixed)
+    return any(_is_part(key, name) for key in fixed)
+
+
+def _is_part(whole: str, name: str) -> bool:
+    return name == whole or name.startswith(f"{whole}.")
 
 
 # ---------------------------------------------------------------- the choices: (dataset, config) -> changes, reason
@@ -135,8 +144,9 @@ def _scratch(dataset: Dataset, config: Config) -> Choice:
     changes: dict[str, Any] = {
         "model.backbone.norm": "bn",
         "model.backbone.frozen_stages": 0,
-        "model.fpn.norm": "bn",
     }
+    if config.model.fpn is not None:
+        changes["model.fpn.norm"] = "bn"
     if config.model.mask is not None:
         changes["model.mask.norm"] = "bn"
     return changes, "no stage frozen and batch norm trained, because no weights are loaded"
@@ -205,6 +215,32 @@ def _anchors(dataset: Dataset, config: Config) -> Choice:
     if sizes == config.model.rpn.anchors.sizes:
         return {}, ""
     return {"model.rpn.anchors.sizes": sizes}, reason
+
+
+def _keypoints(dataset: Dataset, config: Config) -> Choice:
+    if dataset.keypoints is None or config.model.keypoint is not None or config.model.fpn is None:
+        return {}, ""
+    # Twice as wide as the pyramid, as in the paper: 512 beside 256.
+    return {"model.keypoint.channels": 2 * config.model.fpn.channels}, (
+        f"the data has {len(dataset.keypoints.names)} keypoints an object: a keypoint head learns them "
+        "(--model.keypoint null leaves it out)"
+    )
+
+
+def _unlearned(dataset: Dataset, config: Config, name: str, fixed: Mapping[str, Any]) -> list[str]:
+    """A sentence where a preset that was asked for finds no keypoints and the data has some."""
+    if (
+        dataset.keypoints is None
+        or config.model.keypoint is not None
+        or any(_is_part("model.keypoint", k) for k in fixed)
+    ):
+        return []
+    twin = keypoint_twin(name)
+    others = f"--preset {twin}, " if twin else ""
+    return [
+        f"the data has keypoints, which preset {name} does not find: they are not learned; {others}--preset auto or "
+        "--model.keypoint.convolutions 8 learns them"
+    ]
 
 
 def _counts(dataset: Dataset, config: Config) -> Choice:

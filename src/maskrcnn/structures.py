@@ -175,7 +175,8 @@ class Batch(_Moves):
     """What the loader yields.
 
     Attributes:
-        images: (B, C, H, W) uint8 (or float32 for unusual data), content at the top left, zeros elsewhere.
+        images: (B, C, H, W) uint8 (or float32 for unusual data), content at the top left or in the middle, as
+            `data.pad_place` says, and `data.pad_value` around it.
         sizes: (B, 2) int64, (height, width) of the content.
         targets: the truth, or None for prediction.
         image_ids: B ids, for messages and evaluation.

@@ -106,7 +106,10 @@ def test_a_class_the_data_lacks_is_ignored(tmp_path: Path) -> None:
 
 
 def test_no_class_in_common_names_both_lists(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pets\.json: .*no class in common.*'owl', 'cow'; the data has 'dog', 'cat'"):
+    with pytest.raises(
+        DataError,
+        match=r"pets\.json: .*no class in common.*'owl', 'cow'; the data has 'dog', 'cat'; name.*--label-map \(class",
+    ):
         evaluate(Oracle(("owl", "cow")), make_dataset(tmp_path), device="cpu", progress=False)  # type: ignore[arg-type]
 
 

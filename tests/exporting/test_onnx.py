@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import maskrcnn
-from maskrcnn.config import DataConfig
+from maskrcnn.config import DataConfig, PoolerConfig
 from maskrcnn.errors import ExportError
 from maskrcnn.exporting.onnx import DEFAULT_OPSET, OPSETS, to_onnx, write_onnx
 from maskrcnn.exporting.onnx_masks import lighten_masks
@@ -178,3 +179,23 @@ def test_light_mask_layers_give_the_same(stride, with_bias):
         for proto in (before, after)
     )
     np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_matterports_conventions_for_all_sizes(tmp_path):
+    """Levels by rounding and crops summed from all maps at once: offsets into them depend on the size."""
+    pooler = PoolerConfig(kind="crop_and_resize", levels="round", resolution=7)
+    model = varied(
+        **{
+            "model.inclusive": True,
+            "model.box.pooler": pooler,
+            "model.mask.pooler": replace(pooler, resolution=14),
+            "model.box.classes_per_box": "best",
+            "model.box.detections_per_class": 40,
+            "data.resize": "grow",
+            "data.min_size": 128,
+            "data.max_size": 192,
+            "data.pad_place": "centre",
+        }
+    )
+    written(trace(model), tmp_path / "x.onnx")

@@ -155,6 +155,16 @@ def test_nothing_found_is_saved_too(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["annotations"] == []
 
 
+def test_a_model_without_masks_is_told(tmp_path: Path) -> None:
+    instances = make_instances()
+    instances.roi_masks = None
+    saved = save_results([instances], tmp_path / "a", ("json", "masks"))
+    assert (saved.masks, saved.without_masks) == ([], 1)
+    assert str(saved).endswith("; no masks are among them: the model has no mask head")
+    assert "no masks" not in str(save_results([instances], tmp_path / "b", ("json",)))
+    assert "no masks" not in str(save_results([make_instances(count=0)], tmp_path / "c", ("json", "masks")))
+
+
 def test_messages(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.jpg")
     before = image.read_bytes()

@@ -20,6 +20,7 @@ class TinyBackbone(nn.Module):
     """Four strided convolutions, the first with a BatchNorm where asked."""
 
     channels = (8, 8, 16, 16)
+    strides = (4, 8, 16, 32)
 
     def __init__(self, norm: str) -> None:
         super().__init__()

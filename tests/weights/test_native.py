@@ -137,7 +137,8 @@ def test_missing_and_unexpected_tensors_are_named(tmp_path):
     [
         ("nothing", "nothing: no such file or folder; give a run folder"),
         ("empty", "empty: no checkpoint in this folder; give a run folder"),
-        ("weights.safetensors", "weights.safetensors: no model.json beside it"),
+        ("weights.safetensors", "weights.safetensors: an empty file; fetch it again"),
+        ("yolov3.weights", "yolov3.weights: weights of Darknet, which are a YOLO's; give a run folder"),
         ("model.xyz", "model.xyz: unknown kind of checkpoint; give a run folder"),
         ("gone.pth", "gone.pth: no such file; give a run folder"),
     ],
@@ -146,6 +147,7 @@ def test_what_is_no_checkpoint(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "weights.safetensors").write_bytes(b"")
     (tmp_path / "model.xyz").write_bytes(b"")
+    (tmp_path / "yolov3.weights").write_bytes(b"")
     with pytest.raises(WeightsError, match=message):
         load_weights(tmp_path / name)
 

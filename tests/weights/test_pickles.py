@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from maskrcnn.errors import WeightsError
-from maskrcnn.weights.file_kinds import check_file
-from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
+from maskrcnn.file_kinds import check_file
+from maskrcnn.weights.numpy_pickle import read_numpy_pickle
+from maskrcnn.weights.pickles import read_pth
 
 ARRAYS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -268,5 +269,21 @@ def test_tensors_and_archives_are_bounded(tmp_path):
         read_pth(path)
     torch.save({"a": torch.zeros(10**4)}, path)
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(WeightsError, match=r"not a readable PyTorch weight file|truncated"):
+    with pytest.raises(WeightsError, match=r"model\.pth: truncated; fetch it again"):
         read_pth(path)
+    torch.save({"a": torch.zeros(10**4)}, path, _use_new_zipfile_serialization=False)
+    for content in (path.read_bytes()[:100], bytes(range(256)) * 9):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"model\.pth: truncated or no weight file .*; fetch it again"):
+            read_pth(path)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_plain_pickle_by_the_name_of_another(protocol, tmp_path):
+    path = tmp_path / "model.pth"
+    for content in (ARRAYS, {"a": torch.ones(2)}, {"epoch": 3}):
+        path.write_bytes(pickle.dumps(content, protocol))
+        with pytest.raises(WeightsError, match=r"model\.pth: a plain pickle, not a file of torch\.save; name it \.pkl"):
+            read_pth(path)
+    torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    assert read_pth(path)["a"].tolist() == [1, 1]

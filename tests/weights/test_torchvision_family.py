@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from urllib.error import URLError
 
 import pytest
@@ -26,6 +27,7 @@ from maskrcnn.presets.torchvision import torchvision_v1, torchvision_v2
 from maskrcnn.weights.classes import keypoint_schema
 from maskrcnn.weights.facts import facts_of
 from maskrcnn.weights.load import load_weights
+from maskrcnn.weights.start import network_of
 from maskrcnn.weights.torchvision import from_torchvision, to_torchvision
 from maskrcnn.weights.torchvision.names import to_ours
 from tests.weights.oracle import compare, empty_state, folder, oracles
@@ -104,11 +106,20 @@ def test_published_weights_by_name(tmp_path, monkeypatch):
         torch.save(keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), file)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    with pytest.warns(UserWarning, match="publishes these weights without a licence"):
+    with pytest.warns(UserWarning, match="downloaded once and kept there; .* weights without a licence"):
         model = load_weights("torchvision:keypointrcnn_resnet50_fpn", **{"box.score_threshold": 0.5})
     assert urls == ["https://download.pytorch.org/models/keypointrcnn_resnet50_fpn_coco-fc266e95.pth"]
     assert (model.config.backbone.norm_eps, model.config.box.score_threshold) == (0.0, 0.5)
     assert model.classes == ("person",)
+    monkeypatch.setattr("maskrcnn.weights.torchvision.published.TOLD", set())  # another process
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert network_of("torchvision:keypointrcnn_resnet50_fpn") is not None  # opened without a word
+    with pytest.warns(UserWarning, match=r"fc266e95\.pth: kept there; .* publishes these weights without a licence"):
+        load_weights("torchvision:keypointrcnn_resnet50_fpn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_weights("torchvision:keypointrcnn_resnet50_fpn")  # said already
     assert model.keypoints is not None
     assert model.keypoints.names[:2] == ("nose", "left_eye")
     with pytest.raises(WeightsError, match=r"unknown, did you mean 'maskrcnn_resnet50_fpn'\?; known: maskrcnn"):

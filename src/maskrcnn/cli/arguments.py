@@ -100,8 +100,14 @@ def _declare(command: Any) -> None:
     p.add_argument("--val", **optional, metavar="DATA", help="validation data, where DATA does not hold any")
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
-    p.add_argument("--preset", type=str, default="auto", help=f"auto looks at the data; or {', '.join(PRESETS)}")
+    p.add_argument(
+        "--preset",
+        type=str,
+        default="auto",
+        help=f"auto looks at weights and data; or {', '.join(PRESETS)}",
+    )
     p.add_argument("--weights", type=str, default="auto", help=WEIGHTS)
+    p.add_argument("--model-config", **theirs | {"help": f"of the network, with or without its --weights: {CONFIGS}"})
     p.add_argument("--out", type=str, default="runs/train", help="folder of the run")
     p.add_argument("--check", type=str, default="auto", help=CHECK)
     p.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -113,7 +119,7 @@ def _declare(command: Any) -> None:
     p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
     p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=f"{DATA}; or {PIPELINE}")
     p.add_argument("--split", **optional, help="part of the data, where it has parts; without: val, or the only one")
-    p.add_argument("--label-map", **optional, metavar="FILE", help="names the classes of the records, by name and id")
+    p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the classes of the records: {NAMES}")
     p.add_argument("--model-config", **theirs)
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
@@ -126,7 +132,7 @@ def _declare(command: Any) -> None:
     p.add_argument("source", type=str, metavar="SOURCE", nargs="*", help="images and folders")
     p.add_argument("--out", type=str, default="predictions", help="folder for the results")
     p.add_argument("--save", type=str, default="overlay,json", help=f"any of {','.join(SAVES)}")
-    p.add_argument("--label-map", **optional, metavar="FILE", help="names the model's classes, by id")
+    p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the model's classes: {NAMES}")
     p.add_argument("--model-config", **theirs)
     p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
     p.add_argument("--batch-size", type=int, default=1, help="images at a time")
@@ -136,6 +142,7 @@ def _declare(command: Any) -> None:
     p = command("export", "write a model for other runtimes and check what was written", usage=EXPORT)
     p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
     p.add_argument("file", type=str, metavar="FILE", help="to write: .onnx, .xml (OpenVINO) or .pt2 (PyTorch)")
+    p.add_argument("--model-config", **theirs)
     p.add_argument("--precision", type=str, default="float32", help="float32; for .xml also float16 and int8")
     p.add_argument("--calibrate", **optional, metavar="DATA", help="typical images for int8: a data set or a folder")
     p.add_argument("--size", type=str, nargs="+", metavar="HxW", help="of the network's input; without: all sizes")
@@ -209,7 +216,7 @@ def _declare(command: Any) -> None:
     p.add_argument("--to", **optional, help="maskrcnn, tensorflow, torchvision (.pth), matterport (.h5); by the name")
     p.add_argument("--config", **theirs)
     p.add_argument("--pipeline-config", **optional, metavar="FILE", help="of TensorFlow's SRC; the same as --config")
-    p.add_argument("--label-map", **optional, metavar="FILE", help="names of SRC: .pbtxt, or .txt with one a line")
+    p.add_argument("--label-map", **optional, metavar="FILE", help=f"names of SRC: {NAMES}")
     p.add_argument("--classes", **several, metavar="NAME", help="names of SRC, without the background")
     p.add_argument("--moving-averages", action="store_true", help="take the moving averages of the variables")
 
@@ -237,6 +244,7 @@ WEIGHTS = (
 MODEL = "run, checkpoint folder, weight file or torchvision:NAME"
 PREDICT = "maskrcnn predict [MODEL] SOURCE [SOURCE ...] [options]"
 CONFIGS = "Detectron2's YAML, MMDetection's or Matterport's .py, a pipeline.config"
+NAMES = "a .pbtxt, a text with one name a line, or JSON"
 EXPORT = "maskrcnn export MODEL FILE [options]"
 CHECK = "all reads every file first, annotations none; auto: all up to 20,000 images; none checks nothing"
 DATA = "folder, annotation file or shards; several are joined, their classes by name"

@@ -43,7 +43,14 @@ def train(given: Any) -> None:
     from maskrcnn.training.loop import train as run_training
 
     run = run_training(
-        config, train=dataset, val=val, weights=weights, out=given.out, resume=given.resume, device=given.device
+        config,
+        train=dataset,
+        val=val,
+        weights=weights,
+        weights_config=given.model_config,
+        out=given.out,
+        resume=given.resume,
+        device=given.device,
     )
     _say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
 
@@ -82,11 +89,12 @@ def predict(given: Any) -> None:
 
 def export(given: Any) -> None:
     from maskrcnn.exporting.export import export as write
+    from maskrcnn.weights.load import load_weights
 
     sizes = [_pair(text) for text in given.size or []]
     batch = None if given.batch == "any" else _number("--batch", given.batch)
     files = write(
-        given.model,
+        load_weights(given.model, config=given.model_config) if given.model_config else given.model,
         given.file,
         precision=given.precision,
         size=sizes or None,
@@ -265,14 +273,16 @@ def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
 
     A resumed run keeps the config that it was started with.
     """
+    from maskrcnn.cli.start import check_model_config, network_of_start
     from maskrcnn.data.open import open_dataset
     from maskrcnn.plan import choose_splits, plan, set_fields
 
     name = None if given.preset == "auto" else given.preset
     fixed = _fields(given)
     set_fields(preset(name or "small"), fixed)  # mistakes end here, before the data is read
+    check_model_config(given)
     earlier = _config_of(Path(given.out)) if given.resume else None
-    network = None if name or given.resume else _network(given.weights)
+    network, origin, notes = (None, "", ()) if name or given.resume else network_of_start(given)
     if earlier:
         config = options.apply(earlier, fixed)
         fixed = {"train.seed": config.train.seed}
@@ -292,8 +302,9 @@ def _planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None]:
         fixed=fixed,
         accelerator=_has_accelerator(given.device),
         pretrained=given.weights != "none",
+        origin=origin,
     )
-    return planned.config, [reason, *planned.reasons, *heads], training, validation
+    return planned.config, [reason, *planned.reasons, *heads, *notes], training, validation
 
 
 def _checked(dataset: Dataset, given: Any) -> Dataset:
@@ -349,15 +360,6 @@ def _weights(weights: str, model: ModelConfig) -> str | Path | None:
 
         return coco_name(model)
     return weights
-
-
-def _network(weights: str) -> Config | None:
-    """The network of another framework's detector, which training then starts with; None for other weights."""
-    if weights in ("none", "auto", "imagenet", "last"):
-        return None
-    from maskrcnn.weights.start import network_of
-
-    return network_of(weights)
 
 
 def _say(text: str) -> None:

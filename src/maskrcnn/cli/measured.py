@@ -95,11 +95,22 @@ def _is_tensorflow(model: str) -> bool:
 
 
 def _name(model: MaskRCNN | ExportedModel, given: Any, *, keep: bool) -> None:
-    """Give the classes the names of the label map, by id; those that it does not name keep theirs."""
+    """Give the classes the names of the label map, by id; those that it does not name keep theirs.
+
+    Names without ids are those of the classes in their order.
+    """
     from maskrcnn.pipeline.labels import read_items
 
     items = read_items(Path(given.label_map))
     if keep and {name for item in items for name in (item.name, item.shown)} & {*model.classes}:
+        return
+    if items[0].listed:
+        if len(items) != len(model.classes):
+            raise ConfigError(
+                f"{given.label_map}: has {len(items)} names, but {given.model} has {len(model.classes)} classes "
+                "besides the background; give the names of this model"
+            )
+        model.classes = tuple(item.shown for item in items)
         return
     known = sorted(model.category_ids)
     if not {item.id for item in items} <= {*known}:

@@ -173,6 +173,10 @@ def planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None, Any
 
     if given.preset != "auto":
         raise ConfigError(f"--preset {given.preset}: the model is that of {given.dataset[0]}; leave one of the two out")
+    if given.model_config:
+        raise ConfigError(
+            f"--model-config {given.model_config}: the model is that of {given.dataset[0]}; leave one of the two out"
+        )
     fixed = _fields(given)
     pipeline = read_pipeline(given.dataset[0])
     _tell(pipeline)

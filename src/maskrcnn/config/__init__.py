@@ -132,10 +132,16 @@ def _arrangement_rules(model: ModelConfig, data: DataConfig) -> list[tuple[bool,
     unpooled = [(pooler.max_pool == (1, 1), f"{name}.max_pool",
                  f"{pooler.max_pool} is for networks without a pyramid whose trunk ends at c4; set it to (1, 1)")
                 for name, pooler in poolers]  # fmt: skip
+    maps = backbone.maps
     if model.fpn is not None:
         return [
-            (levels == 5, "model.rpn.anchors.sizes",
-             f"has {levels} levels; give one tuple for each of P2, P3, P4, P5, P6"),
+            (maps is None or (maps != () and min(maps) >= 0 and sorted(set(maps)) == list(maps)), "model.backbone.maps",
+             f"{maps} must be numbers from 0 on that ascend, at least one; or null"),
+            (backbone.projection is None, "model.backbone.projection",
+             f"{backbone.projection} is for networks without a pyramid; leave it null, or set model.fpn null"),
+            (levels == (5 if maps is None else len(maps) + 1), "model.rpn.anchors.sizes",
+             f"has {levels} levels; give one tuple for each of P2, P3, P4, P5, P6" if maps is None else
+             f"has {levels} levels; give one tuple for each of model.backbone.maps, and one more"),
             (backbone.stride is None, "model.backbone.stride",
              f"{backbone.stride} is for networks without a pyramid; leave it null, or set model.fpn null"),
             (backbone.output == "c4", "model.backbone.output",
@@ -149,8 +155,12 @@ def _arrangement_rules(model: ModelConfig, data: DataConfig) -> list[tuple[bool,
     one_map = [
         (levels == 1, "model.rpn.anchors.sizes",
          f"has {levels} levels; without a pyramid (model.fpn null) there is one"),
-        (backbone.stride in (8, 16), "model.backbone.stride",
-         f"{backbone.stride} must be 8 or 16 without a pyramid (model.fpn null)"),
+        (backbone.stride in (8, 16, 32) and (backbone.stride != 32 or backbone.output == "c5"), "model.backbone.stride",
+         f"{backbone.stride} must be 8 or 16 without a pyramid (model.fpn null), or 32 with model.backbone.output c5"),
+        (maps is None or (len(maps) == 1 and maps[0] >= 0), "model.backbone.maps",
+         f"{maps} must be one block without a pyramid (model.fpn null), or null"),
+        (backbone.projection is None or (backbone.projection > 0 and backbone.output == "c5"),
+         "model.backbone.projection", f"{backbone.projection} must be positive, with model.backbone.output c5"),
         (data.pad_multiple > 0, "data.pad_multiple", f"{data.pad_multiple} must be positive"),
         *((pooler.levels == "floor", f"{name}.levels",
            f"{pooler.levels} chooses between the maps of a pyramid; without one (model.fpn null) leave it floor")
@@ -173,6 +183,7 @@ def _head_rules(model: ModelConfig) -> list[tuple[bool, str, str]]:
     rules = [
         (rpn.kernel > 0 and rpn.kernel % 2 == 1, "model.rpn.kernel", f"{rpn.kernel} must be odd"),
         (rpn.dilation > 0, "model.rpn.dilation", f"{rpn.dilation} must be at least 1"),
+        (0 <= rpn.score_threshold < 1, "model.rpn.score_threshold", f"{rpn.score_threshold} must lie in [0, 1)"),
         (rpn.channels is None or rpn.channels > 0, "model.rpn.channels", f"{rpn.channels} must be positive"),
         *((count is None or count > 0, name, f"{count} must be positive, or null for all") for name, count in (
             ("model.rpn.pre_nms_train", rpn.pre_nms_train), ("model.rpn.pre_nms_test", rpn.pre_nms_test),

@@ -11,15 +11,23 @@ class BackboneConfig:
     """The trunk."""
 
     name: str = "resnet50"
-    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x4d/32x8d/64x4d, swin_t/s/b, convnext_tiny/small/base,
-    mobilenet_v2, efficientnet_lite0;
+    """resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x4d/32x8d/64x4d, wide_resnet50_2/101_2, swin_t/s/b,
+    convnext_tiny/small/base, mobilenet_v2, mobilenet_v3_large/small, efficientnet_b0 to b4, efficientnet_lite0;
     without a pyramid also TensorFlow's resnet_v1_50/101/152, inception_v2, inception_resnet_v2."""
     stride: int | None = None
-    """Pixels per cell of the one map that a network without a pyramid sees: 16, or 8 with dilated convolutions
-    ("atrous"); null with a pyramid."""
+    """Pixels per cell of the one map that a network without a pyramid sees: 16, 8 with dilated convolutions
+    ("atrous"), or 32 of the last (`output` c5); null with a pyramid."""
     output: Literal["c4", "c5"] = "c4"
     """Of a ResNet without a pyramid. c4: the last stage runs on the crop of each RoI (Faster R-CNN on ResNet, He 2016);
-    c5: on the whole image, dilated, and the heads read its map (Detectron2's DC5)."""
+    c5: on the whole image, and the heads read its map: at stride 16 dilated (Detectron2's DC5), at 32 as it is. A
+    MobileNet or EfficientNet has c5 alone."""
+    maps: tuple[int, ...] | None = None
+    """Which maps go on, ascending, with a pyramid: layers 1 to 4 of a ResNet (torchvision's returned_layers), or blocks
+    of the `features` of a MobileNet or EfficientNet (without a pyramid one of them); null: the last of each stride 4,
+    8, 16, 32, or without a pyramid the last of all."""
+    projection: int | None = None
+    """Channels of a 1x1 convolution that the one map of a network without a pyramid goes through first (torchvision's
+    mobilenet_backbone: 256); null: none. Of a MobileNet or EfficientNet."""
     stride_in_1x1: bool = False
     """ResNet: the first 1x1 convolution of a block halves the map, not the 3x3 (Caffe's ResNets: Detectron2's MSRA
     weights, MMDetection's caffe style, Matterport)."""
@@ -58,8 +66,8 @@ class AnchorConfig:
     """Anchors, centred on the cells of each level."""
 
     sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    """Side of a square anchor in pixels, one tuple a level P2..P6 (FPN paper: one size a level, 32..512), or a single
-    tuple without a pyramid."""
+    """Side of a square anchor in pixels, one tuple a level P2..P6 (FPN paper: one size a level, 32..512), or one for
+    each of `backbone.maps` and one more, or a single tuple without a pyramid."""
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Height / width (Faster R-CNN paper: 1:2, 1:1, 2:1)."""
     rounded: bool = False
@@ -129,6 +137,8 @@ class RPNConfig:
     API)."""
     min_size: float = 1e-3
     """Proposals with a side below this many pixels are dropped (torchvision: 0.001)."""
+    score_threshold: float = 0.0
+    """Proposals of a lower probability are dropped before NMS (torchvision's MobileNets: 0.05)."""
     smooth_l1_beta: float = 1.0 / 9.0
     """Where the box loss turns from square to linear (torchvision: 1/9; Detectron2: 0, pure L1)."""
     score_loss_weight: float = 1.0

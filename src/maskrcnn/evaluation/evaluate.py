@@ -195,7 +195,8 @@ def _label_map(classes: Sequence[str], dataset: Dataset) -> np.ndarray:
     if (labels < 0).all():
         raise DataError(
             f"the model and the data have no class in common: the model knows {_listed(classes)}; "
-            f"the data has {_listed(dataset.classes)}; rename the classes in the data, or take another model",
+            f"the data has {_listed(dataset.classes)}; name those of the model with --label-map (classes= in Python), "
+            "or rename those of the data",
             path=dataset.name or None,
         )
     return labels

@@ -199,7 +199,9 @@ class BoxHead(nn.Module):
         keep = nms_keep(boxes, score, torch.zeros_like(score, dtype=torch.int64), valid, config.nms_iou)
         score, index = best_first(torch.where(keep, score, -1.0), config.detections_per_class or count)
         boxes = gather(boxes, index)  # (B * C, K, 4)
-        label = torch.arange(classes, device=score.device).repeat_interleave(score.shape[1]).expand(batch, -1)
+        label = (
+            torch.arange(classes, device=score.device)[:, None].expand(-1, score.shape[1]).flatten().expand(batch, -1)
+        )
         return self._best(boxes.reshape(batch, -1, 4), score.reshape(batch, -1), label, sizes, most)
 
     def _best(self, boxes: Tensor, score: Tensor, label: Tensor, sizes: Tensor, most: int) -> Detections:

@@ -18,7 +18,7 @@ from maskrcnn.model.fpn import FPN
 from maskrcnn.model.keypoint_head import KeypointHead
 from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.mask_rcnn import MaskRCNN
-from maskrcnn.model.roi_features import crop_side
+from maskrcnn.model.roi_features import crop_side, levels_read
 from maskrcnn.model.rpn import RPN
 from maskrcnn.structures import KeypointSchema
 
@@ -64,9 +64,11 @@ def build_model(
         fpn, stage_two, side = None, None, None
         strides: tuple[int, ...] = (4, 8, 16, 32, 64)
         if config.fpn is not None:
-            if len(backbone.channels) != 4:
+            if len(backbone.channels) == 1 and config.backbone.maps is None:
                 message = f"{config.backbone.name} gives one map, a pyramid needs four; set model.fpn null, or another"
                 raise ConfigError(message, field="model.backbone.name")
+            _check_strides(backbone.strides, config)
+            strides = (*backbone.strides, 2 * backbone.strides[-1])
             fpn = FPN(backbone.channels, config.fpn.channels, config.fpn.norm)
             rpn_channels = head_channels = config.fpn.channels
         else:
@@ -118,6 +120,18 @@ def _side_after(stage_two: nn.Module, channels: int, side: int) -> int:
     except RuntimeError as error:
         message = f"gives crops of {side} cells a side, too few for the second stage of the trunk; raise it"
         raise ConfigError(message, field="model.box.pooler.resolution") from error
+
+
+def _check_strides(strides: tuple[int, ...], config: ModelConfig) -> None:
+    """Boxes can be read from the levels of a pyramid. Raises `ConfigError`."""
+    read = strides[: levels_read(strides)]
+    if read != tuple(strides[0] << level for level in range(len(read))):
+        message = f"maps of stride {', '.join(map(str, strides))}: each must have twice the stride of the one before"
+        raise ConfigError(f"{message}; choose others", field="model.backbone.maps")
+    heads = (config.box, config.mask, config.keypoint)
+    if strides != (4, 8, 16, 32) and any(head and head.pooler.kind == "crop_and_resize" for head in heads):
+        message = "crop_and_resize reads maps of stride 4, 8, 16, 32; leave it null, or take roi_align"
+        raise ConfigError(message, field="model.backbone.maps")
 
 
 def _check_channels(config: ModelConfig, data: DataConfig | None) -> None:

@@ -1,4 +1,4 @@
-"""Feature pyramid network (FPN paper, section 3): four trunk maps in, P2-P6 out."""
+"""Feature pyramid network (FPN paper, section 3): the maps of a trunk in, usually four, P2-P6 out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FPN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of stride 4, 8, 16, 32 -> five maps of stride 4 .. 64."""
+        """Maps, finest first, -> as many and the last at twice its stride: of 4, 8, 16, 32 five of 4 .. 64."""
         merged = self.lateral[-1](maps[-1])
         outputs = [self.output[-1](merged)]
         for level in reversed(range(len(maps) - 1)):

@@ -182,8 +182,15 @@ class MaskRCNN(nn.Module):
         """Boxes (R, 4) -> what is read from the pyramid or the one map:
         (R, C, n, n)."""
         if self.fpn is not None:
-            inclusive = self.config.inclusive
-            return from_pyramid(features[:4], boxes, image_index, pooler, frame=canvas.frame, inclusive=inclusive)
+            return from_pyramid(
+                features[:-1],
+                boxes,
+                image_index,
+                pooler,
+                strides=self.anchors.strides[:-1],
+                frame=canvas.frame,
+                inclusive=self.config.inclusive,
+            )
         stride = self.config.backbone.stride
         assert stride is not None
         return from_map(features[0], boxes, image_index, pooler, stride=stride, sizes=canvas.sizes)

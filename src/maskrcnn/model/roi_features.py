@@ -18,16 +18,18 @@ def from_pyramid(
     image_index: Tensor,
     pooler: PoolerConfig,
     *,
+    strides: Sequence[int] = (4, 8, 16, 32),
     frame: tuple[int, int],
     inclusive: bool = False,
 ) -> Tensor:
     """The cells of boxes.
 
     Args:
-        features: maps of stride 4, 8, ... (B, C, Hl, Wl).
+        features: maps (B, C, Hl, Wl).
         boxes: (R, 4) float32, input frame.
         image_index: (R,) int64.
         pooler: how to read.
+        strides: of the maps; for crop_and_resize 4, 8, ...
         frame: (height, width) of the input, padding included.
         inclusive: a box ends at the index of its last pixel; for crop_and_resize.
 
@@ -44,7 +46,14 @@ def from_pyramid(
             rounded=pooler.levels == "round",
             inclusive=inclusive,
         )
-    return _roi_align(features, boxes, image_index, pooler)
+    return _roi_align(features[: levels_read(strides)], boxes, image_index, pooler, strides[0])
+
+
+def levels_read(strides: Sequence[int]) -> int:
+    """From how many of the maps, finest first, boxes are read: the first four, of two of one stride only the first, as
+    torchvision has it. The others serve the RPN."""
+    read = strides[:4]
+    return (read[-1] // read[0]).bit_length()
 
 
 def from_map(
@@ -72,16 +81,19 @@ def from_map(
     if pooler.kind == "crop_and_resize":
         cells = (sizes + stride - 1) // stride
         crops = crop_and_resize(feature, boxes, image_index, sizes=sizes, cells=cells, resolution=pooler.resolution)
-    else:  # RoIAlign takes the only map for one of stride 4; the factor is a power of two, so exact
-        crops = _roi_align([feature], boxes * (4 / stride), image_index, pooler)
+    else:
+        crops = _roi_align([feature], boxes, image_index, pooler, stride)
     kernel, step = pooler.max_pool
     return crops if kernel == step == 1 else F.max_pool2d(crops, kernel, step)
 
 
-def _roi_align(features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, pooler: PoolerConfig) -> Tensor:
+def _roi_align(
+    features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, pooler: PoolerConfig, stride: int
+) -> Tensor:
+    """`stride` is that of the first map, which RoIAlign takes for 4: the factor is a power of two, so exact."""
     return multilevel_roi_align(
         features,
-        boxes,
+        boxes if stride == 4 else boxes * (4 / stride),
         image_index,
         resolution=pooler.resolution,
         sampling_ratio=pooler.sampling_ratio,

@@ -157,6 +157,9 @@ class RPN(nn.Module):
             levels.append(torch.full_like(score, level, dtype=torch.int64))
         box, score, group = torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels, 1)
         valid = score > -torch.inf
+        if config.score_threshold > 0:
+            probability = score if config.score == "softmax" else score.sigmoid()
+            valid = valid & (probability >= config.score_threshold)
         if not config.clip_after_nms:
             box = clip(box, sizes)
             valid = valid & self._large(box, flat)

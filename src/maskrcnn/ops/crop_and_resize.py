@@ -87,7 +87,8 @@ def rounded_levels(fractions: Tensor, frame: tuple[int, int], levels: int) -> Te
     the last pixel's index and the frame with its number of pixels.
     """
     width, height = fractions[..., 2] - fractions[..., 0], fractions[..., 3] - fractions[..., 1]
-    side = (height.clamp(min=0) * width.clamp(min=0)).sqrt() / (224.0 / (frame[0] * frame[1]) ** 0.5)
+    area = width.new_full((), frame[0] * frame[1])  # a tensor: graphs for all sizes take no root of a number
+    side = (height.clamp(min=0) * width.clamp(min=0)).sqrt() / (224.0 / area.sqrt())
     level = 4 + (torch.log(side) / math.log(2.0)).round()
     return (level.clamp(2, 1 + levels) - 2).to(torch.int64)  # -inf of an empty box clamps to the finest level
 
@@ -200,8 +201,9 @@ def _pool(features: Sequence[Tensor], levels: Tensor, indices: Tensor, weights: 
         indices, weights = (_boxes_in_order(values, order, cells) for values in (indices.to(torch.int32), weights))
         pooled = gather_levels(tables, indices, weights, levels[order], order)
     else:
-        starts = list(accumulate((len(table) for table in tables), initial=0))[:-1]
-        indices = indices + of_level(starts, levels, torch.int64).repeat_interleave(cells)[:, None]
+        rows = (table.shape[0] for table in tables)  # `len` would make a graph for all sizes one for a single size
+        starts = list(accumulate(rows, initial=0))[:-1]
+        indices = indices + of_level(starts, levels, torch.int64)[:, None].expand(-1, cells).reshape(-1, 1)
         table = torch.cat(tables)
         pooled = _sum_of_four(table, indices, weights) if exporting else gather_rows(table, indices, weights)
     return pooled.view(-1, resolution, resolution, channels).permute(0, 3, 1, 2)

@@ -64,7 +64,7 @@ def read_items(file: Path) -> list[Item]:
 
     items = sorted(read_label_map(file), key=lambda item: item.id)
     if not items or items[0].id < 1:
-        raise DataError("has no class with an id from 1 on", path=file)
+        raise DataError("has no class with an id from 1 on; name at least one", path=file)
     return items
 
 

@@ -30,6 +30,7 @@ class Saved:
         images, instances: how many.
         overlays, masks: one file an image, in order; empty when not asked for.
         json: `predictions.json`, or None.
+        without_masks: images that masks were asked for, of a model that has none.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Saved:
     overlays: list[Path] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
     json: Path | None = None
+    without_masks: int = 0
 
     @property
     def paths(self) -> list[Path]:
@@ -45,7 +47,8 @@ class Saved:
         return [*self.overlays, *self.masks, *([self.json] if self.json else [])]
 
     def __str__(self) -> str:
-        return f"{self.instances} instances in {self.images} images; {len(self.paths)} files in {self.folder}"
+        told = "; no masks are among them: the model has no mask head" if self.without_masks else ""
+        return f"{self.instances} instances in {self.images} images; {len(self.paths)} files in {self.folder}{told}"
 
 
 def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
@@ -110,7 +113,7 @@ def save_results(
         raise ConfigError(f"cannot save {unknown[0]!r}; kinds: {', '.join(KINDS)}", field="save")
     out, names = Path(out), _Names()
     overlays, masks, document = [], [], _Document()
-    images = count = 0
+    images = count = maskless = 0
     _make(out)
     for result in results:
         instances, image = result if isinstance(result, tuple) else (result, None)
@@ -122,10 +125,11 @@ def save_results(
             overlays.append(_save_image(out / f"{name}.jpg", instances.draw(image)))
         if "masks" in save and instances.roi_masks is not None:
             masks.append(_save_image(out / f"{name}_masks.png", index_mask(instances)))
+        maskless += "masks" in save and instances.roi_masks is None
         if "json" in save:
             document.add(instances)
     path = document.write(out / "predictions.json") if "json" in save else None
-    return Saved(out, images, count, overlays, masks, path)
+    return Saved(out, images, count, overlays, masks, path, maskless)
 
 
 class _Names:

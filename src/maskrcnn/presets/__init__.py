@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from maskrcnn.config import (
     AnchorConfig,
     BackboneConfig,
@@ -18,7 +20,7 @@ from maskrcnn.config import (
 from maskrcnn.errors import ConfigError
 from maskrcnn.fields import nearest
 from maskrcnn.presets.detectron2 import ZOO
-from maskrcnn.presets.torchvision import torchvision_v1, torchvision_v2
+from maskrcnn.presets.torchvision import torchvision_mobilenet, torchvision_v1, torchvision_v2
 
 
 def _resnet(name: str) -> Config:
@@ -212,6 +214,8 @@ PRESETS = {
     "hasty": _hasty,
     "torchvision-r50-fpn": torchvision_v1,
     "torchvision-r50-fpn-v2": torchvision_v2,
+    "torchvision-mobilenet-v3-fpn": torchvision_mobilenet,
+    "torchvision-mobilenet-v3-320-fpn": lambda: torchvision_mobilenet(small=True),
     "mask_rcnn_inception_v2_coco": _tensorflow_inception_v2,
     "mask_rcnn_resnet50_atrous_coco": lambda: _tensorflow("resnet_v1_50", crop=14, pool=2, mask=33, convolutions=3),
     "mask_rcnn_resnet101_atrous_coco": lambda: _tensorflow("resnet_v1_101", crop=14, pool=2, mask=33, convolutions=3),
@@ -237,3 +241,10 @@ def preset(name: str) -> Config:
             "of Detectron2's model zoo, such as COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
         )
     return ZOO[found[0]]()
+
+
+def keypoint_twin(name: str) -> str | None:
+    """The preset of Detectron2's zoo with a keypoint head in place of the mask head, or None."""
+    wanted = re.sub(r"(mask|faster)_rcnn", "keypoint_rcnn", name.removesuffix(".yaml").rpartition("/")[2])
+    found = [full for full in ZOO if full.rpartition("/")[2] == wanted]
+    return found[0] if found and wanted.startswith("keypoint_rcnn") else None

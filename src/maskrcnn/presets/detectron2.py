@@ -201,6 +201,9 @@ def _zoo() -> dict[str, Callable[[], Config]]:
         zoo[f"COCO-Keypoints/keypoint_rcnn_{trunk}_FPN_{schedule}"] = _later(
             _trunk, trunk, masks=False, keypoints=True, steps=steps
         )
+    # Their instances are those of Mask R-CNN; the head for stuff is not here.
+    for trunk, schedule, steps in (("R_50", *one), ("R_50", *three), ("R_101", *three)):
+        zoo[f"COCO-PanopticSegmentation/panoptic_fpn_{trunk}_{schedule}"] = _later(_trunk, trunk, steps=steps)
     for trunk in ("R_50", "R_101", "X_101_32x8d"):
         for version, steps in (("v0.5", 90_000), ("v1", 180_000)):
             zoo[f"LVIS{version}-InstanceSegmentation/mask_rcnn_{trunk}_FPN_1x"] = _later(_lvis, trunk, steps)

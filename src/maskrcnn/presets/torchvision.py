@@ -6,13 +6,26 @@ from typing import Any
 
 from maskrcnn.config import BackboneConfig, Config, KeypointHeadConfig, ModelConfig, PoolerConfig
 
+# What its MobileNet builders choose that no shape of a tensor tells: two maps of stride 32, each with all sizes.
+MOBILENET: dict[str, Any] = {
+    "model.rpn.anchors.sizes": ((32.0, 64.0, 128.0, 256.0, 512.0),) * 3,
+    "model.rpn.score_threshold": 0.05,
+}
+MOBILENET_320: dict[str, Any] = {
+    "data.min_size": 320,
+    "data.max_size": 640,
+    "model.rpn.pre_nms_test": 150,
+    "model.rpn.post_nms_test": 150,
+}
 
-def torchvision_v1(trunk: str = "resnet50", *, masks: bool = True, keypoints: bool = False) -> Config:
+
+def torchvision_v1(trunk: str = "resnet50", *, masks: bool = True, keypoints: bool = False, **others: Any) -> Config:
     """The conventions of its `maskrcnn_resnet50_fpn`, `fasterrcnn_resnet50_fpn` and `keypointrcnn_resnet50_fpn`.
 
     Args:
         trunk: `BackboneConfig.name`.
         masks, keypoints: which heads there are.
+        others: further dotted fields.
     """
     fields: dict[str, Any] = {
         "model.rpn.anchors.rounded": True,
@@ -29,7 +42,13 @@ def torchvision_v1(trunk: str = "resnet50", *, masks: bool = True, keypoints: bo
     if keypoints:
         pooler = PoolerConfig(resolution=14, aligned=False)
         fields["model.keypoint"] = KeypointHeadConfig(pooler=pooler, score="logit")
-    return Config(model=ModelConfig(backbone=BackboneConfig(name=trunk))).replace(**fields)
+    return Config(model=ModelConfig(backbone=BackboneConfig(name=trunk))).replace(**(fields | others))
+
+
+def torchvision_mobilenet(*, small: bool = False) -> Config:
+    """`fasterrcnn_mobilenet_v3_large_fpn`, or, `small`, `fasterrcnn_mobilenet_v3_large_320_fpn`."""
+    fields: dict[str, Any] = {**MOBILENET, "model.backbone.maps": (13, 16), **(MOBILENET_320 if small else {})}
+    return torchvision_v1("mobilenet_v3_large", masks=False, **fields)
 
 
 def torchvision_v2(trunk: str = "resnet50", *, masks: bool = True) -> Config:

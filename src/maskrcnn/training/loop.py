@@ -79,6 +79,7 @@ def train(
     train: Dataset | str | Path,
     val: Dataset | str | Path | None = None,
     weights: str | Path | None = None,
+    weights_config: str | Path | None = None,
     out: str | Path = "runs/train",
     resume: bool = False,
     device: str = "auto",
@@ -90,8 +91,10 @@ def train(
         config: see `maskrcnn.preset`.
         train: training data, or a path for `open_dataset`; splits `train` and `val` in it are used as such.
         val: validation data; its AP chooses the best checkpoint. None: the split `val`, if there is one.
-        weights: starting point: None (random), an ImageNet trunk file, a run or checkpoint of ours, a torchvision
-            detector, or "last" (the newest run beside `out`). Class predictors are taken over by class name.
+        weights: starting point: None (random), an ImageNet trunk file, a run, "last" (the newest run beside `out`), or
+            a detector of TensorFlow, Detectron2, MMDetection, Matterport or torchvision ("torchvision:NAME": what it
+            publishes), see `load_weights`. Class predictors are taken over by class name.
+        weights_config: the config file of another framework's weights, where that does not lie beside them.
         out: run folder: `checkpoints/`, `metrics.jsonl`, tracker files.
         resume: continue from `out/checkpoints/last`. The result is that of a run never interrupted, bit for bit on a
             CPU, except with `train.minutes`, whose length depends on the speed of the machine.
@@ -102,7 +105,7 @@ def train(
         TrainingError: a loss is not finite, memory or disk is full, `out` is in use, or there is nothing to resume.
         ConfigError, DataError, WeightsError: bad config, data or weights.
     """
-    session = _prepare(config, train, val, weights, Path(out), resume, device, progress)
+    session = _prepare(config, train, val, (weights, weights_config), Path(out), resume, device, progress)
     session.report.start()
     try:
         _steps(session)
@@ -120,7 +123,7 @@ def _prepare(
     config: Config,
     train_data: Dataset | str | Path,
     val_data: Dataset | str | Path | None,
-    weights: str | Path | None,
+    weights: tuple[str | Path | None, str | Path | None],
     out: Path,
     resume: bool,
     device: str,
@@ -140,7 +143,8 @@ def _prepare(
     state.data = fingerprint(dataset)
     began -= state.seconds
 
-    model, origin = setup.initial_model(config, dataset, None if resume else weights, out)
+    source, weights_config = (None, None) if resume else weights
+    model, origin = setup.initial_model(config, dataset, source, out, weights_config)
     model.to(accelerator.device)
     if options.channels_last:
         model.to(memory_format=torch.channels_last)

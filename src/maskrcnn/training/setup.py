@@ -23,7 +23,7 @@ from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.training.optim import scaled_rate, warmup_steps
 from maskrcnn.weights.remap import transfer
-from maskrcnn.weights.start import explain, read_start, trunk_state
+from maskrcnn.weights.start import explain, newest_run, read_start, trunk_state
 
 
 def open_data(train: Dataset | str | Path, val: Dataset | str | Path | None) -> tuple[Dataset, Dataset | None]:
@@ -150,12 +150,19 @@ def check_new(out: Path) -> None:
         raise TrainingError(f"{out}: not empty; continue that run with --resume or choose another folder with --out")
 
 
-def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, out: Path) -> tuple[MaskRCNN, str]:
+def initial_model(
+    config: Config,
+    dataset: Dataset,
+    weights: str | Path | None,
+    out: Path,
+    weights_config: str | Path | None = None,
+) -> tuple[MaskRCNN, str]:
     """The network before the first step, and a sentence about where its weights come from.
 
     Args:
         weights: None for random ones; a file with the weights of a trunk; a run, checkpoint or detector, of whatever
             framework `load_weights` reads, or TensorFlow's ImageNet trunk; or "last", the newest run beside `out`.
+        weights_config: the config file of a detector of another framework, where that does not lie beside it.
 
     Raises:
         WeightsError: nothing there, or a file of an unknown kind.
@@ -174,7 +181,8 @@ def initial_model(config: Config, dataset: Dataset, weights: str | Path | None, 
     if weights is None:
         return model, "weights: random"
     path = newest_run(out) if str(weights) == "last" else weights
-    start = read_start(path, config.model, dict(zip(dataset.category_ids, dataset.classes, strict=True)))
+    labels = dict(zip(dataset.category_ids, dataset.classes, strict=True))
+    start = read_start(path, config.model, labels, config=weights_config)
     if start is None:
         return model, _load_trunk(model, Path(path))
     lines = [_transferred(model, start.state, start.classes), f"from {path}", *start.notes]
@@ -218,14 +226,6 @@ def compile_network(model: MaskRCNN, data: DataConfig) -> None:
     shapes = data.size_buckets * data.count_buckets
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * shapes)
     model.compile(fullgraph=True, dynamic=False)
-
-
-def newest_run(out: Path) -> Path:
-    """The run beside `out` that saved last. Raises `WeightsError` when there is none."""
-    headers = [path for path in out.parent.glob("*/checkpoints/last/model.json") if out not in path.parents]
-    if not headers:
-        raise WeightsError(f"{out.parent}: no earlier run to take the last weights from; give a path with --weights")
-    return max(headers, key=lambda path: path.stat().st_mtime).parents[2]
 
 
 def _preprocessing_note(config: ModelConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn.errors import DataError, WeightsError
+from maskrcnn.errors import WeightsError
 from maskrcnn.structures import KeypointSchema
 
 COCO = 90  # ids of COCO's 80 classes go up to this
@@ -76,25 +76,14 @@ def contiguous_names(
 
 
 def read_names(path: str | Path) -> list[str]:
-    """Class names from a label map (.pbtxt), in the order of its ids, or from a text file, one a line.
+    """Class names from a label map, a text or JSON, in the order of their ids, see `read_label_map`.
 
     Raises:
         DataError: nothing there, or no name in it.
     """
-    path = Path(path)
-    if path.suffix == ".pbtxt":
-        from maskrcnn.pipeline.labels import read_items
+    from maskrcnn.pipeline.labels import read_items
 
-        return [item.shown for item in read_items(path)]
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot be read ({error}); give a .pbtxt, or a text with one class a line", path=path
-        ) from error
-    if not names:
-        raise DataError("is empty; give one class a line, without the background", path=path)
-    return names
+    return [item.shown for item in read_items(Path(path))]
 
 
 def coco_classes() -> tuple[list[str], list[int]]:
@@ -122,7 +111,10 @@ def _checked(count: int, names: Sequence[str]) -> list[str]:
     if isinstance(names, str) or not isinstance(names, Sequence) or any(not isinstance(name, str) for name in names):
         raise WeightsError(f"classes= takes a list of names, got {repr(names)[:60]}")
     if len(names) != count:
-        raise WeightsError(f"the file has {count} classes besides the background, but {len(names)} names are given")
+        raise WeightsError(
+            f"the file has {count} classes besides the background, but {len(names)} names are given; give one "
+            "for each, in the order of its rows"
+        )
     return list(names)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import Config
 from maskrcnn.errors import WeightsError, weights_of
+from maskrcnn.file_kinds import check_file
 from maskrcnn.weights.folder import current_folder
 from maskrcnn.weights.native import is_checkpoint, load_model
 
@@ -56,10 +57,9 @@ def open_weights(path: str | Path, **options: Any) -> tuple[MaskRCNN, Config]:
     if path.suffix.lower() in PYTORCH and not path.is_dir():
         return _open_pytorch(path, **options)
     if path.suffix.lower() in KERAS and not path.is_dir():
-        from maskrcnn.weights.file_kinds import check_file
         from maskrcnn.weights.matterport.model import open_matterport
 
-        return open_matterport(check_file(path), **options)
+        return open_matterport(path, **options)
     if not is_ours(path) and means_tensorflow(path):
         from maskrcnn.weights.tensorflow.model import open_tensorflow
 
@@ -73,7 +73,8 @@ def open_weights(path: str | Path, **options: Any) -> tuple[MaskRCNN, Config]:
 
 def _open_pytorch(path: Path, **options: Any) -> tuple[MaskRCNN, Config]:
     """By the names of the tensors in the file."""
-    from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
+    from maskrcnn.weights.numpy_pickle import read_numpy_pickle
+    from maskrcnn.weights.pickles import read_pth
     from maskrcnn.weights.recognise import framework_of, state_of
 
     if not path.exists():
@@ -141,6 +142,9 @@ def find_checkpoint(path: str | Path) -> Path:
         raise WeightsError(f"{path}: no such file or folder; give {SUPPORTED}")
     if path.is_dir():
         raise WeightsError(f"{path}: no checkpoint in this folder; give {SUPPORTED}")
+    if path.suffix == ".weights":
+        raise WeightsError(f"{path}: weights of Darknet, which are a YOLO's; give {SUPPORTED}")
     if path.suffix == ".safetensors":
+        check_file(path, safetensors=True)
         raise WeightsError(f"{path}: no model.json beside it; give {SUPPORTED}")
     raise WeightsError(f"{path}: unknown kind of checkpoint; give {SUPPORTED}")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import maskrcnn
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError, WeightsError
+from maskrcnn.file_kinds import check_file
 from maskrcnn.model.build import build_model
 from maskrcnn.structures import KeypointSchema
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors
@@ -147,6 +148,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises `WeightsError`."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give a run folder, a checkpoint folder or a weight file")
+    check_file(path, safetensors=True)
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:

@@ -27,23 +27,58 @@ FRAMEWORKS: tuple[tuple[str, Framework], ...] = (
 OTHERS = (
     (r"rpn\.anchor_generator\.cell_anchors\.\d+|roi_heads\.box\.feature_extractor\..*", "a maskrcnn-benchmark"),
     (r"classifier\.linear_class\..*|fpn\.C1\.0\.weight", "a PyTorch port of Matterport's"),
-    (r"sem_seg_head\.(predictor|pixel_decoder)\..*|panoptic_head\..*", "a MaskFormer"),
+    (r"sem_seg_head\.predictor\.(weight|bias)|sem_seg_head\.p2\..*", "a semantic segmentation"),
     (
-        r"head\.classification_head\.module_list\..*|bbox_head\.cls_convs\.0\.0\.0?\.?weight|backbone\.extra\..*",
+        r"sem_seg_head\.predictor\.(query_feat|level_embed|transformer_cross_attention_layers).*"
+        r"|panoptic_head\.(query_feat|level_embed|transformer_decoder\.layers\.0\.cross_attn).*"
+        r"|(model\.)?transformer_module\.(queries_features|level_embed).*",
+        "a Mask2Former",
+    ),
+    (
+        r"sem_seg_head\.(predictor|pixel_decoder)\..*|panoptic_head\..*|(model\.)?pixel_level_module\..*",
+        "a MaskFormer",
+    ),
+    (r"bbox_head\.rtm_(cls|reg|obj|kernel).*|mask_head\.rtm_.*", "an RTMDet"),
+    (
+        r"(model\.)?decoder\.(enc|dec)_(score|bbox)_head\..*|encoder\.pan_blocks\..*"
+        r"|(model\.)?encoder\.(lateral|downsample)_convs\.\d\.conv.*|(.*\.)?denoising_class_embed\..*"
+        r"|(model\.)?(en|de)coder_input_proj\..*|(model\.)?enc_(score|bbox)_head\..*|backbone\.res_layers\..*"
+        r"|(model\.)?encoder\.(encoder\.\d\.layers|fpn_blocks|pan_blocks)\..*"
+        r"|(model\.)*28\.(enc|dec)_(score|bbox)_head\..*",
+        "an RT-DETR",
+    ),
+    (
+        r"head\.classification_head\.module_list\..*|bbox_head\.cls_convs\.0\.0\.0?\.?weight|backbone\.extra\..*"
+        r"|neck\.(l2_norm|extra_layers)\..*|vgg\.\d+\.weight|loc\.\d+\.weight",
         "an SSD",
     ),
-    (r"vgg\.\d+\.weight|loc\.\d+\.weight", "an SSD"),
-    (r"(.*head\.)?.*(bbox_ctrness|ctrness|conv_centerness)\..*", "an FCOS"),
+    (
+        r"bbox_head\.(controller|mask_feature_head)\..*|mask_head\.controller\..*|controller\.(weight|bias)"
+        r"|proposal_generator\.controller\..*|mask_branch\..*",
+        "a CondInst",
+    ),
+    (
+        r"mask_head\.(solo|conv_cls|conv_kernel|conv_mask_list|mask_feature_head|kernel_convs).*"
+        r"|ins_head\.(cate|kernel)_pred\..*",
+        "a SOLO",
+    ),
+    (r".*(centernet|heatmap_head).*|(.*\.)?hm\.\d\..*|hm\.(weight|bias)", "a CenterNet"),
+    (r"(.*head\.)?.*(bbox_ctrness|ctrness|conv_centerness)\..*|proposal_generator\.fcos_head\..*", "an FCOS"),
     (r"head\.classification_head\.cls_logits\..*|head\.cls_subnet\..*|.*retina_(cls|reg)\..*", "a RetinaNet"),
+    (r"classificationModel\..*|regressionModel\..*", "a RetinaNet"),
     (r".*(efficientdet|bifpn|class_net\.|box_net\.).*", "an EfficientDet"),
-    (r"(.*\.)?(query_embed|query_embedding|class_embed\.|transformer\.(encoder|decoder)\.).*", "a DETR"),
+    (
+        r"(.*\.)?(query_embed|query_embedding|class_embed\.|transformer\.(encoder|decoder)\.|query_position_embeddings).*"
+        r"|class_labels_classifier\..*|bbox_head\.cls_branches\..*",
+        "a DETR",
+    ),
     (r"image_encoder\..*|mask_decoder\..*|sam_mask_decoder\..*", "a Segment Anything"),
+    (r"bbox_head\.convs_(bridge|pred)\..*|backbone\.conv_res_block\d\..*|last_layer\d\.\d.*", "a YOLOv3"),
     (r"(model\.)*\d+\.(conv|cv\d|m)\..*|backbone\.backbone\.dark\d.*|.*head_module\..*", "a YOLO"),
+    (r"bbox_head\.multi_level_(cls|conv_cls|reg|obj).*", "a YOLO"),
     (r"module_list\.\d+\.(Conv2d|conv_\d+).*|models\.\d+\.conv\d*\..*|.*yolo.*", "a YOLO"),
-    (r"bbox_head\.(loc_convs|conv_loc|cls_logits|gfl_cls|atss_cls|heatmap_head|vfnet).*", "a one-stage detector's"),
-    (r".*(centernet|heatmap_head|hm\.\d).*", "a CenterNet"),
+    (r"bbox_head\.(loc_convs|conv_loc|cls_logits|gfl_cls|atss_cls|vfnet|conv_cls).*", "a one-stage detector's"),
     (r"proto_net\..*|prediction_layers\..*", "a YOLACT"),
-    (r"(mask_head|bbox_head)\.(solo|kernel|conv_cls|mask_feature|controller).*", "a SOLO or CondInst"),
     (r"decode_head\..*|auxlayer\..*|aux_classifier\..*|classifier\.\d+\.(\d+\.)?weight", "a semantic segmentation"),
 )
 TRUNK = re.compile(

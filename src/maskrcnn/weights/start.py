@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from maskrcnn.config import Config, MaskHeadConfig, ModelConfig, TrainConfig
+from maskrcnn.config import Config, KeypointHeadConfig, MaskHeadConfig, ModelConfig, TrainConfig
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.presets import preset
 from maskrcnn.weights.load import (
@@ -36,6 +36,12 @@ MEANING = (
     "rpn.anchors.sizes", "rpn.anchors.ratios", "rpn.box_weights", "box.box_weights", "box.pooler.aligned", "inclusive",
 )  # fmt: skip
 
+# Of a run of ours, what the next one from its weights takes over.
+OPTIMISER = (
+    "batch_size", "optimizer", "learning_rate", "learning_rate_batch", "backbone_lr_factor", "momentum", "rms_decay",
+    "optimizer_eps", "weight_decay", "schedule", "milestones", "clip_norm", "ema_decay",
+)  # fmt: skip
+
 
 class Start(NamedTuple):
     """A detector's tensors by our names.
@@ -53,13 +59,16 @@ class Start(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_start(path: str | Path, model: ModelConfig, labels: Mapping[int, str]) -> Start | None:
+def read_start(
+    path: str | Path, model: ModelConfig, labels: Mapping[int, str], *, config: str | Path | None = None
+) -> Start | None:
     """A detector to start from; None where the file holds a trunk alone, see `trunk_state`.
 
     Args:
         path: whatever `load_weights` reads, or ImageNet weights.
         model: of the network that will be trained.
         labels: category id -> class name of the training data, see `training_state`.
+        config: the config file that a detector of another framework had, where that does not lie beside it.
 
     Raises:
         WeightsError: nothing there, a damaged file, or another kind of network.
@@ -75,29 +84,72 @@ def read_start(path: str | Path, model: ModelConfig, labels: Mapping[int, str]) 
             return Start(state, classes, notes=(told,) if told else ())
         if not _is_detector(Path(path)):
             return None
-    source, config = open_weights(path)
-    return Start(source.state_dict(), source.classes, source.keypoints, _differences(config.model, model))
+    source, theirs = open_weights(path, **({"config": config} if config is not None else {}))
+    return Start(source.state_dict(), source.classes, source.keypoints, _differences(theirs.model, model))
 
 
-def network_of(weights: str) -> Config | None:
-    """The config of a run that starts from another framework's detector: its network and its preprocessing, with our
-    usual schedule. None for what is no such detector.
+def network_of(weights: str, config: str | Path | None = None) -> Config | None:
+    """The config of a run that starts from a detector: its network and its preprocessing, with our usual schedule, or
+    the optimiser of the run that the weights are from. None for what is no detector.
 
     Args:
         weights: as on the command line: coco, torchvision:NAME, or a path.
+        config: the config file that a detector of another framework had.
 
     Raises:
-        WeightsError: a damaged file, or no internet.
+        WeightsError: a damaged file, a config of other weights, or no internet.
+        ConfigError: a config that cannot be read.
     """
+    path = Path(weights)
     if weights == "coco":
+        if config is not None:
+            raise ConfigError(f"--weights coco has no config file; leave {config} out")
         found = preset("torchvision-r50-fpn").replace(**{"model.backbone.norm_eps": 0.0})  # as the first version is run
-    elif weights.startswith(PUBLISHED) or (Path(weights).is_file() and _is_detector(Path(weights))):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said when training reads them
-            found = open_weights(weights)[1]
+    elif weights.startswith(PUBLISHED):
+        found = _quietly_opened(weights, config)
+    elif is_ours(weights):
+        if config is not None:
+            raise WeightsError(f"{weights}: a checkpoint of maskrcnn brings its own config; leave {config} out")
+        return _of_our_own(weights)
+    elif means_tensorflow(path):
+        from maskrcnn.weights.tensorflow.read import read_tensorflow
+        from maskrcnn.weights.tensorflow.recognise import is_classifier
+
+        if is_classifier(read_tensorflow(path).variables):
+            return None
+        found = _quietly_opened(weights, config)
+    elif path.is_file() and _is_detector(path):
+        found = _quietly_opened(weights, config)
     else:
         return None
     return replace(found, train=TrainConfig())
+
+
+def _quietly_opened(weights: str, config: str | Path | None) -> Config:
+    """Its warnings are said when training reads the weights."""
+    from maskrcnn.weights.torchvision.published import untold
+
+    with warnings.catch_warnings(), untold():
+        warnings.simplefilter("ignore")
+        return open_weights(weights, **({"config": config} if config is not None else {}))[1]
+
+
+def _of_our_own(weights: str) -> Config:
+    """The network of a checkpoint of ours; counts that its data decided are left to the new data."""
+    _, config, header = read_model(find_checkpoint(weights))
+    train = config.train
+    # A converted checkpoint has no step: its schedule is another framework's. Schedules in steps are for their own run.
+    trained = "step" in header and not train.rates and train.decay_steps is None and train.schedule != "exponential"
+    kept = {name: getattr(train, name) for name in OPTIMISER} if trained else {}
+    return replace(config.replace(**{"model.box.detections_per_image": None}), train=TrainConfig(**kept))
+
+
+def newest_run(out: Path) -> Path:
+    """The run beside `out` that saved last. Raises `WeightsError` when there is none."""
+    headers = [path for path in out.parent.glob("*/checkpoints/last/model.json") if out not in path.parents]
+    if not headers:
+        raise WeightsError(f"{out.parent}: no earlier run to take the last weights from; give a path with --weights")
+    return max(headers, key=lambda path: path.stat().st_mtime).parents[2]
 
 
 def fit_heads(network: Config, dataset: Dataset) -> tuple[Config, list[str]]:
@@ -106,11 +158,19 @@ def fit_heads(network: Config, dataset: Dataset) -> tuple[Config, list[str]]:
     if model.keypoint is not None and dataset.keypoints is None:
         network = network.replace(**{"model.keypoint": None})
         said.append("no keypoints in the data: the keypoint head is left out")
-    if model.mask is None and dataset.has_masks and model.fpn is not None:
-        head = MaskHeadConfig()
-        head = replace(head, pooler=replace(head.pooler, aligned=model.box.pooler.aligned))
-        network = network.replace(**{"model.mask": head})
-        said.append("the data has masks: a mask head is added, which the weights do not have")
+    if model.mask is None and dataset.has_masks:
+        if model.fpn is None:
+            said.append("the data has masks, this network without a pyramid no head for them: boxes alone are learned")
+        else:
+            head = MaskHeadConfig()
+            head = replace(head, pooler=replace(head.pooler, aligned=model.box.pooler.aligned))
+            network = network.replace(**{"model.mask": head})
+            said.append("the data has masks: a mask head is added, which the weights do not have")
+    if model.keypoint is None and dataset.keypoints is not None and model.fpn is not None:
+        points = KeypointHeadConfig(channels=2 * model.fpn.channels)
+        points = replace(points, pooler=replace(points.pooler, aligned=model.box.pooler.aligned))
+        network = network.replace(**{"model.keypoint": points})
+        said.append("the data has keypoints: a keypoint head is added, which the weights do not have")
     return network, said
 
 
@@ -192,7 +252,8 @@ def _is_detector(path: Path) -> bool:
 
 
 def _data(path: Path) -> Mapping[str, object]:
-    from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
+    from maskrcnn.weights.numpy_pickle import read_numpy_pickle
+    from maskrcnn.weights.pickles import read_pth
 
     return read_numpy_pickle(path) if path.suffix == ".pkl" else read_pth(path)
 

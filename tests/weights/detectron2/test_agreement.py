@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskrcnn.data.resize import pad_to
+from maskrcnn.model.content import Canvas
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.model.rpn import RPN
 from maskrcnn.predict.predictor import Predictor
@@ -84,3 +86,41 @@ def check(result: Agreement, boxes: float, scores: float) -> None:
     assert result.scores <= scores
     assert result.mask is None or result.mask >= 0.99
     assert result.keypoints is None or result.keypoints <= 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, _, _ in CASES])
+@torch.no_grad()
+def test_each_stage_gives_what_the_originals_did(name, data_dir, tmp_path):
+    rebuild, place = oracles(data_dir), folder(data_dir, name)
+    model, golden = opened(rebuild, name, ".pth", place, tmp_path), rebuild.load_golden(name)
+    resized = torch.from_numpy(golden["resized"][..., ::-1].copy()).permute(2, 0, 1)  # theirs is blue first
+    size = (resized.shape[1], resized.shape[2])
+    shape = rebuild.load_meta(name)["sampled"]["net_input"]["shape"]
+    frame, sizes = (shape[-2], shape[-1]), torch.tensor([size])
+    images = pad_to(resized, frame)[None]
+
+    def difference(key: str, ours: torch.Tensor) -> float:
+        """Of the largest number there."""
+        return rebuild.difference(name, key, ours.numpy(), golden) / max(1.0, float(abs(golden[key]).max()))
+
+    assert difference("net_input", model.normalise(images, sizes).flip(1)) < 1e-5
+    features = model.features(images, sizes)
+    logits, deltas = model.rpn(features)
+    anchors = model.anchors_of(features, frame)
+    keys = ["c4"] if "c4" in golden else ["c5"] if "c5" in golden else ["p2", "p3", "p4", "p5", "p6"]
+    limit = 1e-3 if name.endswith("gn") else 1e-4
+    for level, key in enumerate(keys):
+        assert difference(key, features[level]) < limit
+        height, width = features[level].shape[-2:]
+        if len(keys) > 1:  # of one map, the anchors of a cell are in another order: the predictors were turned
+            assert difference(f"anchors{level}", anchors[level]) < 1e-4
+            for kind, mine in (("logits", logits), ("deltas", deltas)):
+                maps = mine[level].view(1, height, width, -1).permute(0, 3, 1, 2)
+                assert difference(f"rpn_{kind}{level}", maps) < limit
+    boxes = torch.from_numpy(golden["proposals"])[None]
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    _, _, output = model.classify(features, Canvas(frame, sizes), boxes, valid)
+    stage = "0" if model.config.box.cascade else ""
+    assert difference(f"class_logits{stage}", output.logits[0]) < limit
+    assert difference(f"box_deltas{stage}", output.deltas[0].flatten(1)) < limit

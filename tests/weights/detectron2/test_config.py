@@ -6,14 +6,17 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from maskrcnn.config import Config
-from maskrcnn.errors import ConfigError
+from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.presets import preset
 from maskrcnn.presets.detectron2 import ZOO
 from maskrcnn.weights.detectron2.config import read_config
+from maskrcnn.weights.detectron2.model import open_detectron2
 from maskrcnn.weights.detectron2.zoo import FILES, published_name
-from tests.weights.oracle import folder
+from maskrcnn.weights.recognise import framework_of
+from tests.weights.oracle import empty_state, folder
 
 FPN = '_BASE_: "../Base-RCNN-FPN.yaml"\n'
 C4 = '_BASE_: "../Base-RCNN-C4.yaml"\n'
@@ -208,3 +211,26 @@ def test_hasty():
     assert (model.box.convolutions, model.box.fully_connected) == (4, 2)
     assert (model.rpn.pre_nms_train, model.rpn.post_nms_train) == (4000, 1000)
     assert (model.rpn.pre_nms_test, model.rpn.post_nms_test) == (2000, 1000)
+
+
+def test_the_instances_of_a_panoptic_fpn(data_dir):
+    state = empty_state(folder(data_dir, "d2_r50_fpn"))
+    convolutions = ("p2.0", "p3.0", "p4.0", "p4.2", "p5.0", "p5.2", "p5.4")
+    parts = [f"{name}.{part}" for name in convolutions for part in ("weight", "norm.weight", "norm.bias")]
+    names = [f"sem_seg_head.{part}" for part in (*parts, "predictor.weight", "predictor.bias")]
+    state |= dict.fromkeys(names, torch.zeros(1))
+    assert framework_of(state) == "detectron2"
+    alone = [name for name in state if name.startswith(("backbone.", "sem_seg_head."))]
+    with pytest.raises(WeightsError, match="this is a semantic segmentation checkpoint"):
+        framework_of(alone)
+    with pytest.warns(UserWarning, match="a Panoptic FPN: its instances are found, its semantic head is left out"):
+        model, config = open_detectron2("model_final_c10459.pkl", data={"model": state})
+    assert config == preset("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x")
+    assert model.mask_head is not None
+
+
+def test_a_config_of_another_framework(data_dir, tmp_path):
+    (tmp_path / "mine.py").write_text("model = dict(type='MaskRCNN')")
+    state = empty_state(folder(data_dir, "d2_r50_fpn"))
+    with pytest.raises(ConfigError, match=r"mine\.py: is no YAML config of Detectron2, whose weights these are; give"):
+        open_detectron2(tmp_path / "model.pth", data={"model": state}, config=tmp_path / "mine.py")

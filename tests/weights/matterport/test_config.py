@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,28 @@ def test_json_that_nests_without_end_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(ConfigError, match="nested too deeply"):
         read_attributes(tmp_path / "config.json")
+
+
+def test_a_misspelt_name(tmp_path: Path):
+    said = r"IMAGE_MAX_DIMM: no attribute of Matterport's Config, did you mean 'IMAGE_MAX_DIM'\?"
+    with pytest.raises(ConfigError, match=said):
+        read_attributes({"IMAGE_MAX_DIMM": 512})
+    path = tmp_path / "config.json"
+    path.write_text('{"IMAGE_MAX_DIMM": 512}')
+    with pytest.raises(ConfigError, match=rf"config\.json: {said}"):
+        read_attributes(path)
+    with pytest.raises(ConfigError, match="QQQ: no attribute of Matterport's Config; leave it out"):
+        read_attributes({"QQQ": 1})
+    own = "class A(Config):\n    MY_FOLDER = 'x'\n    STEPS_PER_EPOCH = 3\n"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attributes_of(tmp_path, own)
+    with pytest.warns(UserWarning, match=r"config\.py: IMAGE_MAX_DIMM: has no effect, did you mean 'IMAGE_MAX_DIM'\?"):
+        attributes_of(tmp_path, f"{own}    IMAGE_MAX_DIMM = 512\n")
+
+
+def test_a_config_of_another_framework(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text("MODEL: {}")
+    with pytest.raises(ConfigError, match=r"config\.yaml: is no Config of Matterport's .*; give the \.py file"):
+        read_attributes(path)

@@ -227,3 +227,10 @@ def test_many_bases_are_refused(tmp_path: Path):
 def test_a_byte_order_mark_is_skipped(tmp_path: Path):
     (tmp_path / "config.py").write_text("\ufeffa = 1", encoding="utf-8")
     assert read_config_file(tmp_path / "config.py") == {"a": 1}
+
+
+def test_a_config_of_another_framework():
+    with pytest.raises(
+        ConfigError, match=r"balloon\.py: sets no model, so it is no config of MMDetection; give the one"
+    ):
+        read_settings({"NAME": "balloon"}, "balloon.py")

@@ -114,9 +114,13 @@ def test_a_config_of_other_weights_is_refused(state, config, opens):
 
 def test_a_missing_tensor_is_named(state, config, opens):
     del state["rpn_head.rpn_reg.bias"]
-    with pytest.raises(WeightsError, match=r"rpn\.deltas\.bias") as caught:
+    whole = "not a whole detector of MMDetection: tensor"
+    with pytest.raises(WeightsError, match=rf"{whole} 'rpn_head\.rpn_reg\.bias' is missing; give the whole") as caught:
         load_mmdetection(opens(state, cfg=config))
     assert caught.value.missing == ("rpn.deltas.bias",)
+    del state["roi_head.bbox_head.fc_reg.weight"], state["roi_head.bbox_head.fc_reg.bias"]
+    with pytest.raises(WeightsError, match=rf"{whole} 'roi_head\.bbox_head\.fc_reg\.weight' and 1 more are missing"):
+        load_mmdetection(opens(state))
 
 
 def test_another_number_of_names_is_refused(state, config, opens):

@@ -1,10 +1,12 @@
-"""Label maps of the TensorFlow Object Detection API (`.pbtxt`), and the classes of data that name them twice.
+"""Files that name classes, and the classes of data that name them twice.
 
-A label map is protobuf's text format: `item { id: 1 name: 'cup' display_name: "Cup" }`.
+A label map of the TensorFlow Object Detection API (`.pbtxt`) is protobuf's text format: `item { id: 1 name: 'cup'
+display_name: "Cup" }`. A text with one name a line and JSON are read too.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +16,24 @@ from pathlib import Path
 from maskrcnn.errors import DataError
 from maskrcnn.text_proto import Entry, Message, ProtoError, Scalar, parse, quoted, read_text
 
-BACKGROUND = {"background", "none_of_the_above"}
-"""What a label map calls id 0 where it names it; it is no class."""
+BACKGROUND = {"background", "none_of_the_above", "__background__", "BG", "_background_"}
+"""What id 0, or the first line of a list, is called where it is named; it is no class."""
+FORMS = "a .pbtxt, a text with one name a line, or JSON: a list of names, or a table of id and name"
+MOST_BYTES = 16 << 20
+"""Of a file of names: LVIS's has 50 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One class of a label map. `shown` is `display_name`, or else `name`."""
+    """One class of a label map. `shown` is `display_name`, or else `name`.
+
+    `listed`: the file has no ids, or ids from 0 on; `id` is then the place in the list, from 1.
+    """
 
     id: int
     name: str
     shown: str
+    listed: bool = False
 
 
 def looks_like_label_map(file: Path) -> bool:
@@ -38,13 +47,69 @@ def looks_like_label_map(file: Path) -> bool:
 
 
 def read_label_map(file: Path) -> list[Item]:
-    """The items in their order, without the background. Raises `DataError` with the line of a mistake."""
+    """The items in their order, without the background.
+
+    Args:
+        file: one of `FORMS`; by its name, and a text by what is in it.
+
+    Raises:
+        DataError: unreadable, or with a mistake, whose line is told.
+    """
     try:
-        return _items(parse(read_text(file)))
+        if file.stat().st_size > MOST_BYTES:
+            raise DataError(f"has more than {MOST_BYTES >> 20} MB, which no file of names has; give {FORMS}", path=file)
+        if file.suffix.lower() == ".json":
+            return _of_json(file)
+        if file.suffix.lower() in (".pbtxt", ".prototxt") or looks_like_label_map(file):
+            return _items(parse(read_text(file)))
+        return _listed(file.read_text(encoding="utf-8-sig").splitlines(), file)
+    except UnicodeDecodeError as error:
+        raise DataError(f"is no text; give {FORMS}", path=file) from error
     except OSError as error:
         raise DataError(f"the label map cannot be read ({error})", path=file) from error
     except ProtoError as error:
         raise DataError(f"line {error.line} of the label map: {error.message}", path=file) from error
+
+
+def _of_json(file: Path) -> list[Item]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not readable as JSON ({error}); give {FORMS}", path=file) from error
+    if isinstance(value, list):
+        return _listed(value, file)
+    if not isinstance(value, dict) or not all(re.fullmatch(r"\d{1,9}", key) for key in value):
+        raise DataError(f"holds neither a list of names nor a table of id and name; give {FORMS}", path=file)
+    names = {int(key): name for key, name in value.items()}
+    if len(names) < len(value):
+        raise DataError("has an id twice; give each class its own", path=file)
+    ids = sorted(names)
+    if names.get(0) not in (None, *BACKGROUND):  # numbered from 0: a list
+        if ids != list(range(len(ids))):
+            raise DataError("has ids from 0 on with gaps; number the classes from 1, 0 is the background", path=file)
+        return _listed([names[i] for i in ids], file)
+    _check_names([names[i] for i in ids], file)
+    return [Item(i, names[i], names[i]) for i in ids if i]
+
+
+def _listed(lines: Sequence[object], file: Path) -> list[Item]:
+    """Names in the order of the classes; blank lines and a background on top are left out."""
+    names = [line.strip() if isinstance(line, str) else line for line in lines]
+    names = [name for name in names if name != ""]
+    names = names[1:] if names[:1] and names[0] in BACKGROUND else names
+    return [Item(i, name, name, listed=True) for i, name in enumerate(_check_names(names, file), 1)]
+
+
+def _check_names(names: Sequence[object], file: Path) -> list[str]:
+    """Each a text, none of them twice."""
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{repr(name)[:40]} is not the name of a class; give {FORMS}", path=file)
+        if name in seen:
+            raise DataError(f"class {name[:40]!r} is there twice; rename one of them", path=file)
+        seen.add(name)
+    return [str(name) for name in names]
 
 
 def label_map_text(classes: Sequence[str], ids: Sequence[int]) -> str:

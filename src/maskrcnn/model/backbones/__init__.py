@@ -1,4 +1,4 @@
-"""Trunks: an image in, four maps of stride 4, 8, 16, 32 out; or one map, and a second stage for each RoI's crop."""
+"""Trunks: an image in, maps out, usually of stride 4, 8, 16, 32; or one, and a second stage for each RoI's crop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from maskrcnn.fields import nearest
 from maskrcnn.model.backbones.channels import first_convolution, inflate, set_input_channels
 from maskrcnn.model.backbones.convnext import ConvNeXt
 from maskrcnn.model.backbones.efficientnet_lite import EfficientNetLite0
+from maskrcnn.model.backbones.features import HALVING, Features
 from maskrcnn.model.backbones.inception_resnet_v2 import InceptionResNetV2, InceptionResNetV2StageTwo
 from maskrcnn.model.backbones.inception_v2 import InceptionV2, InceptionV2StageTwo
-from maskrcnn.model.backbones.mobilenet_v2 import MobileNetV2
 from maskrcnn.model.backbones.norms import fold_norms
 from maskrcnn.model.backbones.pretrained import load_backbone, preprocessing
 from maskrcnn.model.backbones.resnet import ResNet, ResNetStageTwo
@@ -45,19 +45,27 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Trunk]] = {
     "resnext101_32x4d": ResNet,
     "resnext101_32x8d": ResNet,
     "resnext101_64x4d": ResNet,
+    "wide_resnet50_2": ResNet,
+    "wide_resnet101_2": ResNet,
     "swin_t": Swin,
     "swin_s": Swin,
     "swin_b": Swin,
     "convnext_tiny": ConvNeXt,
     "convnext_small": ConvNeXt,
     "convnext_base": ConvNeXt,
-    "mobilenet_v2": MobileNetV2,
+    **dict.fromkeys(HALVING, Features),
     "efficientnet_lite0": EfficientNetLite0,
     "resnet_v1_50": ResNetV1,
     "resnet_v1_101": ResNetV1,
     "resnet_v1_152": ResNetV1,
     "inception_v2": InceptionV2,
     "inception_resnet_v2": InceptionResNetV2,
+}
+# Which trunks have a choice, where these are not ResNets alone.
+KINDS = {
+    "output": "resnet, mobilenet and efficientnet_b",
+    "maps": "resnet, mobilenet and efficientnet_b",
+    "projection": "mobilenet and efficientnet_b",
 }
 # Trunks of networks without a pyramid: these give one map, and their last stage runs on the crop of each RoI. A ResNet
 # can also serve a pyramid, or give the map of its last stage.
@@ -82,22 +90,24 @@ def build_backbone(config: BackboneConfig) -> Trunk:
             f"unknown trunk {config.name!r}{nearest(config.name, BACKBONES)}; known: {', '.join(BACKBONES)}",
             field="model.backbone.name",
         )
-    if BACKBONES[config.name] is not ResNet:
-        _refuse_resnet_choices(config)
-    return BACKBONES[config.name](config)
+    trunk = BACKBONES[config.name]
+    if trunk is not ResNet:
+        _refuse(config, stride_in_1x1=False, stem_pool="symmetric", norm=config.norm if config.norm != "gn" else None)
+    if trunk not in (ResNet, Features):
+        _refuse(config, output="c4", maps=None)
+    if trunk is not Features:
+        _refuse(config, projection=None)
+    return trunk(config)
 
 
-def _refuse_resnet_choices(config: BackboneConfig) -> None:
-    chosen = {
-        "output": config.output != "c4",
-        "stride_in_1x1": config.stride_in_1x1,
-        "stem_pool": config.stem_pool != "symmetric",
-        "norm": config.norm == "gn",
-    }
-    for name, wrong in chosen.items():
-        if wrong:
-            message = f"{getattr(config, name)!r} is for resnet and resnext, not {config.name}; leave it out"
-            raise ConfigError(message, field=f"model.backbone.{name}")
+def _refuse(config: BackboneConfig, **usual: object) -> None:
+    """A choice that only other trunks have. Raises `ConfigError`."""
+    for name, value in usual.items():
+        if (given := getattr(config, name)) != value:
+            kind = KINDS.get(name, "resnet and resnext")
+            raise ConfigError(
+                f"{given!r} is for {kind}, not {config.name}; leave it out", field=f"model.backbone.{name}"
+            )
 
 
 def build_stage_two(config: BackboneConfig) -> StageTwo:

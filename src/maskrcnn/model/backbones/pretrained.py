@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.file_kinds import check_file
 from maskrcnn.model.backbones.channels import first_convolution, inflate
 from maskrcnn.model.backbones.foreign import torchvision_names
 
@@ -82,8 +83,10 @@ def load_backbone(
 
 
 def _not_in_files(name: str) -> bool:
-    """Counters, constants and norms that some files lack, and that need nothing from a file."""
-    return name.endswith(("num_batches_tracked", "relative_position_index")) or name.startswith("norms.")
+    """Counters, constants and what comes after a trunk, which files of classifiers lack."""
+    return name.endswith(("num_batches_tracked", "relative_position_index")) or name.startswith(
+        ("norms.", "projection.")
+    )
 
 
 def _inflate_first(module: nn.Module, state: dict[str, Tensor]) -> str:
@@ -98,14 +101,7 @@ def _inflate_first(module: nn.Module, state: dict[str, Tensor]) -> str:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a weight file. Raises `WeightsError` saying what is wrong with it."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
-    with path.open("rb") as file:
-        head = file.read(200)
-    if head.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
-    if head.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path}: a web page, not weights; download the file itself")
+    check_file(path, safetensors=True)
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))

@@ -22,50 +22,63 @@ OTHERS: dict[str, Callable[..., torchvision.models.ResNet]] = {
 
 
 class ResNet(Trunk):
-    """Images (B, C, H, W) -> maps of stride 4, 8, 16, 32; or one of stride 16, where the config gives a stride.
+    """Images (B, C, H, W) -> maps of stride 4, 8, 16, 32, or of the layers in `maps`; or one, where the config gives a
+    stride.
 
-    That one is the map of layer3 (`output` c4; `ResNetStageTwo` is the rest), or of layer4, whose 3x3 convolutions are
-    then dilated by 2 in place of its stride (c5: Detectron2's DC5).
+    That one is the map of layer3 (`output` c4; `ResNetStageTwo` is the rest), or of layer4 (c5), at its stride of 32,
+    or at 16, where its 3x3 convolutions are dilated by 2 in place of the stride (Detectron2's DC5).
 
     Attributes:
         channels: of each map.
 
     Raises:
-        ConfigError: a stride other than 16; a stride in the 1x1 convolutions of a trunk without bottlenecks.
+        ConfigError: another stride; other layers than 1 to 4; a stride in the 1x1 convolutions of a trunk without
+            bottlenecks.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        if config.stride not in (None, 16):
+        if config.stride not in ((None, 16, 32) if config.output == "c5" else (None, 16)):
             message = f"{config.stride}: {config.name} has stride 16 (output c5 dilates its last stage); set 16"
             raise ConfigError(message, field="model.backbone.stride")
+        self.layers = config.maps or (1, 2, 3, 4)
+        if not set(self.layers) <= {1, 2, 3, 4} or (config.maps and config.stride):
+            message = (
+                f"{list(self.layers)}: a pyramid on {config.name} takes its layers 1 to 4; leave it null otherwise"
+            )
+            raise ConfigError(message, field="model.backbone.maps")
         self.stride = config.stride
         trunk = torchvision_trunk(config)
         self.conv1, self.bn1, self.relu = trunk.conv1, trunk.bn1, trunk.relu
         self.maxpool = SameMaxPool2d(3, 2) if config.stem_pool == "same" else trunk.maxpool
-        self.layer1, self.layer2, self.layer3 = trunk.layer1, trunk.layer2, trunk.layer3
+        self.layer1: nn.Module = trunk.layer1
+        self.layer2: nn.Module | None = trunk.layer2
+        self.layer3: nn.Module | None = trunk.layer3
         self.layer4: nn.Module | None = trunk.layer4
         width = trunk.fc.in_features
         if self.stride is None:
-            self.channels = (width // 8, width // 4, width // 2, width)
+            self.channels = tuple(width >> (4 - layer) for layer in self.layers)
+            self.strides = tuple(2 << layer for layer in self.layers)
+            for layer in range(self.layers[-1] + 1, 5):
+                setattr(self, f"layer{layer}", None)
         elif config.output == "c4":
             self.layer4 = None
             self.channels = (width // 2,)
         else:
-            dilate(trunk.layer4)
+            if self.stride == 16:
+                dilate(trunk.layer4)
             self.channels = (width,)
-        stages = [[self.conv1, self.bn1], self.layer1, self.layer2, self.layer3, self.layer4 or []]
-        freeze(stages, config.frozen_stages)
+        stages = [self.layer1, self.layer2 or [], self.layer3 or [], self.layer4 or []]
+        freeze([[self.conv1, self.bn1], *stages], config.frozen_stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        c2 = self.layer1(x)
-        c3 = self.layer2(c2)
-        c4 = self.layer3(c3)
-        if self.layer4 is None:
-            return [c4]
-        c5 = self.layer4(c4)
-        return [c2, c3, c4, c5] if self.stride is None else [c5]
+        maps = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            if layer is not None:
+                x = layer(x)
+                maps.append(x)
+        return [maps[layer - 1] for layer in self.layers] if self.stride is None else maps[-1:]
 
 
 class ResNetStageTwo(StageTwo):

@@ -13,10 +13,12 @@ class Trunk(nn.Module):
 
     Attributes:
         channels: of each map.
-        stride: pixels per cell of the one map of a trunk without a pyramid; None: four maps of stride 4, 8, 16, 32.
+        strides: pixels per cell of each map for a pyramid.
+        stride: pixels per cell of the one map of a trunk without a pyramid; None: several, for one.
     """
 
     channels: tuple[int, ...]
+    strides: tuple[int, ...] = (4, 8, 16, 32)
     stride: int | None = None
 
 

@@ -30,7 +30,7 @@ ATEN = """
     all amax amin any arange argmax argmin argsort avg_pool2d batch_norm bitwise_and bitwise_not bitwise_or
     bmm cat ceil clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone constant_pad_nd contiguous
     conv2d conv_transpose2d copy_ cumsum detach_ div div_ dropout einsum empty eq exp exp2 expand expand_as
-    eye fill_ flatten flip floor floor_ floor_divide full full_like gather ge gelu group_norm gt hardsigmoid
+    embedding eye fill_ flatten flip floor floor_ floor_divide full full_like gather ge gelu group_norm gt hardsigmoid
     hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index index_copy index_put index_select isfinite
     isnan layer_norm le leaky_relu leaky_relu_ lift_fresh_copy linear log log2 logical_and logical_not
     logical_or lt matmul max max_pool2d maximum mean min minimum mish mish_ mm mul mul_ mv narrow ne neg

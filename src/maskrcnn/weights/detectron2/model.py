@@ -20,11 +20,13 @@ from maskrcnn.presets import preset
 from maskrcnn.weights.classes import contiguous_names, keypoint_schema
 from maskrcnn.weights.detectron2.caffe2 import from_caffe2
 from maskrcnn.weights.detectron2.config import Detectron2Config, read_config
-from maskrcnn.weights.detectron2.names import fill_counters, flip_channels, ratio_major, to_ours
+from maskrcnn.weights.detectron2.names import KNOWN, fill_counters, flip_channels, names_of, ratio_major, to_ours
 from maskrcnn.weights.detectron2.zoo import published_name, usual
 from maskrcnn.weights.facts import Facts, facts_of
+from maskrcnn.weights.missing import whole
 from maskrcnn.weights.native import load_state
-from maskrcnn.weights.pickles import read_numpy_pickle, read_pth
+from maskrcnn.weights.numpy_pickle import read_numpy_pickle
+from maskrcnn.weights.pickles import read_pth
 from maskrcnn.weights.recognise import framework_of, state_of
 
 # What the shapes tell and a config says too; a difference means that they do not belong together.
@@ -84,9 +86,12 @@ def open_detectron2(
         if framework_of(state) == "caffe2":
             state = from_caffe2(state)
         preprocessing: dict[str, Tensor] = {name: state[name] for name in ("pixel_mean", "pixel_std") if name in state}
-        ours, _ = to_ours(state)
-        facts = facts_of(ours)
+        ours, left_out = to_ours(state)
+        with whole("Detectron2", theirs := names_of(state), KNOWN):
+            facts = facts_of(ours)
     chosen = _config(path, config, facts, preprocessing)
+    if any(name.startswith("sem_seg_head.") for name in left_out) and not chosen.panoptic:
+        _warn(f"{path}: a Panoptic FPN: its instances are found, its semantic head is left out")
     run = chosen.config.replace(**{f"model.{name}": value for name, value in overrides.items()})
     names, ids = _classes(path, facts.classes, classes, chosen.dataset)
     points = keypoint_schema(facts.keypoints) if facts.keypoints else None
@@ -97,17 +102,19 @@ def open_detectron2(
     ratio_major(ours, len(anchors.sizes[0]), len(anchors.ratios))
     own = model.state_dict()
     fill_counters(ours, own)
-    load_state(model, ours | {name: own[name] for name in ("mean", "std")}, where=str(path))
+    with whole("Detectron2", theirs, KNOWN, f"{path}: "):
+        load_state(model, ours | {name: own[name] for name in ("mean", "std")}, where=str(path))
     return model.eval(), run
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The config, its channel order, and the data set that it names."""
+    """The config, its channel order, the data set that it names, and whether it said what is left of a Panoptic FPN."""
 
     config: Config
     bgr: bool = True
     dataset: str = ""
+    panoptic: bool = False
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -133,7 +140,7 @@ def _config(
         _check_preprocessing(read, preprocessing, path)
         for note in read.notes:
             _warn(f"{file}: {note}")
-        return _Chosen(read.config, read.bgr, read.dataset)
+        return _Chosen(read.config, read.bgr, read.dataset, any("PanopticFPN" in note for note in read.notes))
     if zoo or file is not None:
         name = zoo or str(file)
         known = _preset(name)
@@ -156,6 +163,11 @@ def _beside(path: Path) -> Path | None:
 
 
 def _preset(name: str) -> Config:
+    if Path(name).exists():
+        raise ConfigError(
+            f"{name}: is no YAML config of Detectron2, whose weights these are; give its config.yaml or a name of "
+            "the zoo"
+        )
     try:
         return preset(name)
     except ConfigError as error:
@@ -176,7 +188,7 @@ def _guessed(path: Path, facts: Facts, preprocessing: Mapping[str, Tensor]) -> C
     if usual_anchors != facts.anchors:
         raise WeightsError(
             f"{path}: has {facts.anchors} anchors a cell, the model zoo {usual_anchors}, and no config.yaml lies "
-            "beside it that would say which; give one with config="
+            "beside it that would say which; give one with config= (--model-config)"
         )
     fields: dict[str, Any] = {}
     for theirs, name in (("pixel_mean", "model.image_mean"), ("pixel_std", "model.image_std")):
@@ -186,7 +198,7 @@ def _guessed(path: Path, facts: Facts, preprocessing: Mapping[str, Tensor]) -> C
     _warn(
         f"{path}: no config.yaml lies beside it, so sizes, thresholds, the order of colours (blue first) and where "
         f"blocks halve their map (the {stride} convolution) are as is usual for this network in Detectron2's zoo; give "
-        "its own with config= if it has others"
+        "its own with config= (--model-config) if it has others"
     )
     return config.replace(**fields)
 

@@ -45,6 +45,22 @@ BLOCK = re.compile(
 )
 
 
+# Layers that every detector has, ours -> theirs.
+KNOWN = {
+    "rpn.convolutions.0": "proposal_generator.rpn_head.conv",
+    "rpn.objectness": "proposal_generator.rpn_head.objectness_logits",
+    "rpn.deltas": "proposal_generator.rpn_head.anchor_deltas",
+    "box_head.class_logits": "roi_heads.box_predictor.cls_score",
+    "box_head.box_deltas": "roi_heads.box_predictor.bbox_pred",
+}
+
+
+def names_of(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Our name of each tensor -> theirs."""
+    hidden = _mask_convolutions(state)
+    return {ours: name for name in state if (ours := rename(name, hidden))}
+
+
 def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Our table of tensors, values as they are, and the names that were left out on purpose.
 
@@ -56,7 +72,7 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """
     ours: dict[str, Tensor] = {}
     dropped: list[str] = []
-    hidden = sum(bool(re.fullmatch(r"roi_heads\.mask_head\.mask_fcn\d\.weight", name)) for name in state)
+    hidden = _mask_convolutions(state)
     for name, value in state.items():
         if DROPPED.fullmatch(name):
             dropped.append(name)
@@ -70,6 +86,11 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
             )
         ours[renamed] = value
     return ours, dropped
+
+
+def _mask_convolutions(state: Mapping[str, Tensor]) -> int:
+    found = (re.fullmatch(r"roi_heads\.mask_head\.mask_fcn(\d)\..*", name) for name in state)
+    return len({one[1] for one in found if one})
 
 
 def rename(name: str, mask_convolutions: int = 4) -> str | None:

@@ -7,7 +7,10 @@ is refused; attributes of our own that have no effect are ignored, as there.
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import numpy as np
 
 from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError
+from maskrcnn.fields import nearest
 from maskrcnn.weights.expressions import Unread, is_number
 from maskrcnn.weights.matterport.config_class import read_class
 
@@ -62,6 +66,12 @@ DEFAULTS: dict[str, Any] = {
     "GPU_COUNT": 1,
     "IMAGES_PER_GPU": 2,
 }
+# Those that say nothing here, and those of version 2.0.
+OTHERS = (
+    "NAME", "STEPS_PER_EPOCH", "VALIDATION_STEPS", "WEIGHT_DECAY", "MAX_GT_INSTANCES", "BATCH_SIZE", "IMAGE_SHAPE",
+    "IMAGE_META_SIZE", "BACKBONE_SHAPES", "IMAGE_PADDING",
+)  # fmt: skip
+NEAR = 0.9  # how like a known name a user's own must be to be taken for a mistake
 # What is so in every network there and an option here.
 FIXED: dict[str, Any] = {
     "model.backbone.stride_in_1x1": True,
@@ -127,20 +137,45 @@ def read_attributes(source: Any) -> dict[str, Any]:
         source: `config.py`, or `config.py:NAME` where it holds several; a JSON file; a dict; a class or an object.
 
     Raises:
-        ConfigError: nothing there, or no Config in it.
+        ConfigError: nothing there, no Config in it, or a name in a dict or JSON file that no Config has.
     """
     if isinstance(source, Mapping):
-        return {str(name): value for name, value in source.items()}
+        return _known({str(name): value for name, value in source.items()}, "config")
     if not isinstance(source, (str, Path)):
         names = [name for name in dir(source) if name.isupper()]
         if not names:
             raise ConfigError(
                 f"{type(source).__name__} has none of the attributes of a Matterport Config", field="config"
             )
-        return {name: getattr(source, name) for name in names}
+        return _told({name: getattr(source, name) for name in names}, type(source).__name__)
     if str(source).endswith(".json"):
-        return _json(Path(source))
-    return read_class(source)
+        return _known(_json(Path(source)), str(source))
+    if not re.search(r"\.py(:\w+)?$", str(source)):
+        raise ConfigError(
+            f"{source}: is no Config of Matterport's Mask_RCNN, whose weights these are; give the .py file with its "
+            "class, or a .json of its attributes"
+        )
+    return _told(read_class(source), str(source))
+
+
+def _known(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """A table holds attributes alone: raises `ConfigError` for a name that no Config has."""
+    known = (*DEFAULTS, *OTHERS)
+    if unknown := next((name for name in values if name not in known), None):
+        raise ConfigError(
+            f"{unknown}: no attribute of Matterport's Config{nearest(unknown, known) or '; leave it out'}", field=where
+        )
+    return values
+
+
+def _told(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """A class may have attributes of its own; one that is nearly a known name is warned of."""
+    known = (*DEFAULTS, *OTHERS)
+    for name in values:
+        near = difflib.get_close_matches(name, known, 1, NEAR) if name.isupper() and name not in known else []
+        if near:
+            warnings.warn(f"{where}: {name}: has no effect, did you mean {near[0]!r}?", stacklevel=4)
+    return values
 
 
 def to_config(attributes: Mapping[str, Any], where: str = "Config", *, trunk: str | None = None) -> Config:

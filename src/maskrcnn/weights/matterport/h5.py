@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.file_kinds import check_file
 
 MOST_ARRAYS = 5000  # ResNet-101's file has 699
 MOST_BYTES = 4 << 30  # together; ResNet-101's file has 256 MB
@@ -71,22 +72,9 @@ def _collected(names: list[str], name: str) -> bool | None:
 
 
 def _check_head(path: Path) -> None:
-    if path.is_dir():
-        raise WeightsError(f"{path}: is a folder; give the .h5 file in it")
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if head.startswith(SIGNATURE):
-        return
-    if head.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
-    if head.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path}: a web page, not weights; download the file itself")
-    raise WeightsError(f"{path}: no HDF5 file; give the .h5 that Matterport's Mask_RCNN saved")
+    with check_file(path).open("rb") as file:
+        if not file.read(len(SIGNATURE)).startswith(SIGNATURE):
+            raise WeightsError(f"{path}: no HDF5 file; give the .h5 that Matterport's Mask_RCNN saved")
 
 
 def _check(found: Mapping[str, Any], path: Path) -> None:

@@ -70,7 +70,7 @@ def open_matterport(
     if config is None and count != COCO:
         warnings.warn(
             f"{where}: no Config was given, so image size, anchors and thresholds are Matterport's defaults; give "
-            "yours with config=",
+            "yours with config= (--model-config)",
             stacklevel=3,
         )
     chosen = to_config(attributes, told, trunk=trunk)

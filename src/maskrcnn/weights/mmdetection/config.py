@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn.config import Config
+from maskrcnn.errors import ConfigError
 from maskrcnn.weights.mmdetection.config_run import data_fields, train_fields
 from maskrcnn.weights.mmdetection.names_trunk import GROUPED, SWINS
 from maskrcnn.weights.mmdetection.part import Part
@@ -51,6 +52,8 @@ def read_settings(values: Mapping[str, Any], where: str) -> Settings:
     Raises:
         ConfigError: a network that is not built here, a missing or wrong setting.
     """
+    if "model" not in values:
+        raise ConfigError(f"{where}: sets no model, so it is no config of MMDetection; give the one of these weights")
     file = Part(values, "", where)
     model = file.part("model")
     model.choice("type", MODELS, "detector")

@@ -16,8 +16,9 @@ from maskrcnn.model.build import build_model
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.weights.classes import contiguous_names
 from maskrcnn.weights.expressions import Budget, TooMuch
+from maskrcnn.weights.missing import whole
 from maskrcnn.weights.mmdetection.config import Settings, read_settings
-from maskrcnn.weights.mmdetection.names import plain, to_state
+from maskrcnn.weights.mmdetection.names import KNOWN, names_of, plain, to_state
 from maskrcnn.weights.mmdetection.text import config_of_text, read_config_file
 from maskrcnn.weights.native import load_foreign
 from maskrcnn.weights.pickles import read_pth
@@ -87,7 +88,8 @@ def open_mmdetection(
         warnings.warn(f"{where}: {note}", stacklevel=3)
     chosen = settings.config.replace(**{f"model.{name}": value for name, value in overrides.items()})
     model = build_model(chosen.model, classes=names, category_ids=ids, data=chosen.data)
-    load_foreign(model, state, where=where)
+    with whole("MMDetection", names_of(weights, trunk), KNOWN, f"{where}: "):
+        load_foreign(model, state, where=where)
     return model.eval(), chosen
 
 
@@ -125,7 +127,7 @@ def _carried(meta: Mapping[str, Any], where: str) -> Settings | None:
         try:
             Budget().take_value(text)
         except TooMuch as error:
-            raise ConfigError(f"{within}: {error}; give its own with config=") from None
+            raise ConfigError(f"{within}: {error}; give its own with config= (--model-config)") from None
         return read_settings(text, within) if "model" in text else None
     if not isinstance(text, str) or not text.strip():
         return None
@@ -185,7 +187,9 @@ def _assumed(state: Mapping[str, Tensor], trunk: str, count: int, where: str) ->
     shared = _count(state, r"box_head\.convolutions\.(\d)\..*"), _count(state, r"box_head\.fully_connected\.(\d)\..*")
     stds = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
     if stages > len(stds):
-        raise WeightsError(f"a cascade of {stages} stages, and no config in the file; give config=")
+        raise WeightsError(
+            f"a cascade of {stages} stages, and no config in the file; give one with config= (--model-config)"
+        )
     heads = [
         {"type": "ConvFCBBoxHead", "num_shared_convs": shared[0], "num_shared_fcs": shared[1], **head}
         | {"bbox_coder": {"target_stds": stds[stage]}, **_norm(state, r"box_head\.convolutions\.0\.1")}
@@ -207,7 +211,7 @@ def _assumed(state: Mapping[str, Tensor], trunk: str, count: int, where: str) ->
     }
     warnings.warn(
         f"{where}: no config is in it, so image size, colours, thresholds and sampling are those of the usual configs "
-        "for COCO; give its own with config=",
+        "for COCO; give its own with config= (--model-config)",
         stacklevel=4,
     )
     resize = {"type": "Resize", "scale": (1333, 800), "keep_ratio": True}

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
-from maskrcnn.weights.mmdetection.names_trunk import rename, trunk_of, trunk_state
+from maskrcnn.weights.missing import lacking
+from maskrcnn.weights.mmdetection.names_trunk import rename, trunk_name, trunk_of, trunk_state
 
 NORM = "(?:bn|gn)"
 # Their name (a regular expression) -> ours, for everything but the trunk. ConvModule calls its parts conv and bn or gn.
@@ -35,6 +36,8 @@ MASK = (
     (rf"convs\.(\d)\.{NORM}\.(.*)", r"layers.\1.1.\2"),
     (r"conv_logits\.(weight|bias)", r"logits.\1"),
 )
+# Layers that every detector has, ours -> theirs.
+KNOWN = {"rpn.objectness": "rpn_head.rpn_cls", "rpn.deltas": "rpn_head.rpn_reg"}
 HEAD = re.compile(r"roi_head\.(bbox_head|mask_head)\.(?:(\d)\.)?([a-z].*)")
 # Counters of norms, the averages that 2.x keeps beside the weights, and the preprocessing, which is in the config.
 NOT_OF_THE_MODEL = re.compile(r".*\.num_batches_tracked|ema_.*|data_preprocessor\..*")
@@ -76,6 +79,13 @@ def to_state(source: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     return ours, trunk
 
 
+def names_of(source: Mapping[str, Tensor], trunk: str) -> dict[str, str]:
+    """Our name of each tensor -> theirs, without `module.` in front."""
+    layers = mask_layers(source)
+    pairs = ((trunk_name(name, trunk) or rename_head(name, layers) or rename(name, NAMES), name) for name in source)
+    return {ours: name for ours, name in pairs if ours}
+
+
 def plain(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the model, without `module.` in front of them."""
     wrapped = bool(source) and all(name.startswith("module.") for name in source)
@@ -94,14 +104,16 @@ def check_detector(source: Mapping[str, Tensor]) -> None:
                 unexpected=[name],
             )
     wanted = ("neck.lateral_convs.0.conv.weight", "rpn_head.rpn_cls.weight")
-    missing = [name for name in wanted if name not in source]
-    if missing or not any(name.endswith("fc_cls.weight") for name in source):
-        missing = missing or ["roi_head.bbox_head.fc_cls.weight"]
+    first = "roi_head.bbox_head.0." if any(".bbox_head.0." in name for name in source) else "roi_head.bbox_head."
+    if not any(name.startswith("neck.lateral_convs.") for name in source):
         raise WeightsError(
-            f"not a Mask R-CNN of MMDetection: it has no tensor {missing[0]!r}; give a checkpoint of Mask R-CNN, "
+            f"not a Mask R-CNN of MMDetection: it has no tensor {wanted[0]!r}; give a checkpoint of Mask R-CNN, "
             "Faster R-CNN or their cascades with a pyramid",
-            missing=missing,
+            missing=wanted[:1],
         )
+    heads = [f"{first}{layer}.{kind}" for layer in ("fc_cls", "fc_reg") for kind in ("weight", "bias")]
+    if missing := [name for name in (*wanted, *heads) if name not in source]:
+        raise lacking("MMDetection", missing, missing)
 
 
 def mask_layers(source: Mapping[str, Tensor]) -> int:

@@ -96,7 +96,6 @@ def trunk_state(state: Mapping[str, Tensor], trunk: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: a tensor that such a trunk has not; deformable convolutions are named.
     """
-    table = SWIN if trunk.startswith("swin") else CONVNEXT if trunk.startswith("convnext") else RESNET
     ours = {}
     for name, value in state.items():
         short = name.removeprefix("backbone.")
@@ -109,11 +108,18 @@ def trunk_state(state: Mapping[str, Tensor], trunk: str) -> dict[str, Tensor]:
         if short.endswith(INDEX):
             _check_index(name, value)
             continue
-        renamed = rename(short, table)
+        renamed = trunk_name(name, trunk)
         if renamed is None:
             raise WeightsError(f"tensor {name!r} is not part of a {trunk} of MMDetection", unexpected=[name])
-        ours[f"backbone.{renamed}"] = _laid_out(short, value)
+        ours[renamed] = _laid_out(short, value)
     return ours
+
+
+def trunk_name(name: str, trunk: str) -> str | None:
+    """Our name of a tensor of a trunk, `backbone.` in front on both sides, or None."""
+    table = SWIN if trunk.startswith("swin") else CONVNEXT if trunk.startswith("convnext") else RESNET
+    renamed = rename(name.removeprefix("backbone."), table) if name.startswith("backbone.") else None
+    return renamed and f"backbone.{renamed}"
 
 
 def rename(name: str, table: Iterable[tuple[str, str]]) -> str | None:

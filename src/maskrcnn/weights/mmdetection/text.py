@@ -99,7 +99,10 @@ def _settings(
             continue
         for file in _bases(value, where):
             if folder is None:
-                raise ConfigError(f"{where}: inherits from {file}, which a checkpoint does not hold; give config=")
+                raise ConfigError(
+                    f"{where}: inherits from {file}, which a checkpoint does not hold; give it with config= "
+                    "(--model-config)"
+                )
             base = merged(base, _read(folder / file, above, reading))
     return merged(base, names)
 

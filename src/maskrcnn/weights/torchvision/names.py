@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.model.backbones.features import HALVING
 from maskrcnn.weights.facts import count_of, shape_of
+from maskrcnn.weights.torchvision.trunks import plain_names
 
 KIND = r"(weight|bias)"
 # Their name (a regular expression) -> ours. `(?:0\.)?`: files saved before 0.13 lack it.
 NAMES: tuple[tuple[str, str], ...] = (
     (r"backbone\.body\.((?:conv1|bn1|layer\d)\..*)", r"backbone.\1"),
+    (r"backbone\.((?:features|projection|conv1|bn1|layer\d)\..*)", r"backbone.\1"),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.(?:0\.)?" + KIND, r"fpn.lateral.\1.0.\2"),
     (r"backbone\.fpn\.layer_blocks\.(\d)\.(?:0\.)?" + KIND, r"fpn.output.\1.0.\2"),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.1\.(\w+)", r"fpn.lateral.\1.1.\2"),
@@ -33,6 +36,13 @@ NAMES: tuple[tuple[str, str], ...] = (
     (r"roi_heads\.keypoint_predictor\.kps_score_lowres\.(.*)", r"keypoint_head.logits.\1"),
 )
 OLD_MASK_NAME = re.compile(r"roi_heads\.mask_head\.mask_fcn(\d)\.(.*)")
+# Layers that every detector has, ours -> theirs.
+KNOWN = {
+    "rpn.objectness": "rpn.head.cls_logits",
+    "rpn.deltas": "rpn.head.bbox_pred",
+    "box_head.class_logits": "roi_heads.box_predictor.cls_score",
+    "box_head.box_deltas": "roi_heads.box_predictor.bbox_pred",
+}
 # What comes after a number of convolutions that only the other names tell.
 FULLY_CONNECTED = re.compile(r"roi_heads\.box_head\.(\d+)\." + KIND)
 DECONVOLUTION = re.compile(r"roi_heads\.mask_predictor\.conv5_mask\.(.*)")
@@ -48,7 +58,8 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         WeightsError: a tensor that no detector of these has, or no box predictor.
     """
-    convolutions, hidden = count_of(state, r"roi_heads\.box_head\.\d+\.0\.weight"), _mask_convolutions(state)
+    state = plain_names(state)
+    convolutions, hidden = count_of(state, r"roi_heads\.box_head\.(\d+)\.[01]\..*"), _mask_convolutions(state)
     ours: dict[str, Tensor] = {}
     for name, value in state.items():
         renamed = rename(name, box_convolutions=convolutions, mask_convolutions=hidden)
@@ -59,15 +70,19 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 unexpected=[name],
             )
         ours[renamed] = value
-    for name in ("box_head.class_logits", "box_head.box_deltas"):
-        for kind in ("weight", "bias"):
-            if f"{name}.{kind}" not in ours:
-                raise WeightsError(
-                    f"not a whole Mask R-CNN of torchvision: {name}.{kind} has no counterpart in the file",
-                    missing=[f"{name}.{kind}"],
-                )
+    heads = [
+        f"{name}.{kind}" for name in ("box_head.class_logits", "box_head.box_deltas") for kind in ("weight", "bias")
+    ]
+    if missing := [name for name in heads if name not in ours]:
+        raise WeightsError(f"not a whole detector: tensor {missing[0]!r} is missing", missing=missing)
     background_last(ours, shape_of(ours, "box_head.class_logits.weight", 2)[0])
     return ours
+
+
+def names_of(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Our name of each tensor -> theirs."""
+    boxes, masks = count_of(state, r"roi_heads\.box_head\.(\d+)\.[01]\..*"), _mask_convolutions(state)
+    return {ours: n for n in state if (ours := rename(n, box_convolutions=boxes, mask_convolutions=masks))}
 
 
 def rename(name: str, *, box_convolutions: int = 4, mask_convolutions: int = 4) -> str | None:
@@ -111,10 +126,10 @@ def background_last(state: dict[str, Tensor], rows: int) -> None:
 
 
 def _mask_convolutions(state: Mapping[str, Tensor]) -> int:
-    return count_of(state, r"roi_heads\.mask_head\.(\d\.0|mask_fcn\d)\.weight")
+    return count_of(state, r"roi_heads\.mask_head\.(\d|mask_fcn\d)\..*")
 
 
 def _why(name: str) -> str:
-    if re.fullmatch(r"backbone\.(body\.)?(\d+|features)\..*", name):
-        return "; of trunks, ResNet and ResNeXt from resnet_fpn_backbone are read, MobileNet and others are not"
+    if name.startswith("backbone."):
+        return f"; of trunks, its ResNets, {', '.join(HALVING)} are read, alone or under its FeaturePyramidNetwork"
     return ""

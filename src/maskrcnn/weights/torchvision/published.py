@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from maskrcnn.errors import WeightsError
@@ -13,8 +16,9 @@ from maskrcnn.weights.torchvision.model import load_torchvision
 
 NAMES = (
     "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn",
 )  # fmt: skip
+TOLD: set[Path] = set()  # files whose licence was told
 LICENCE = (
     "torchvision publishes these weights without a licence of their own; its code is BSD-3, they were trained on COCO, "
     "whose annotations are CC BY 4.0"
@@ -25,7 +29,7 @@ def load_published(name: str, **options: Any) -> MaskRCNN:
     """A published detector: `maskrcnn_resnet50_fpn_v2`, or `keypointrcnn_resnet50_fpn/COCO_LEGACY` for other weights
     than the default.
 
-    The file is kept in torch's cache (`$TORCH_HOME/hub/checkpoints`); at the download its licence is told.
+    The file is kept in torch's cache (`$TORCH_HOME/hub/checkpoints`); its licence is told, once a process.
 
     Args:
         name: of torchvision's builder, with the weights after a slash.
@@ -45,6 +49,18 @@ def load_published(name: str, **options: Any) -> MaskRCNN:
         raise WeightsError(f"torchvision:{name}: unknown weights {entry!r}; known: {', '.join(known)}")
     url = known[entry or default].url
     file, fresh = cached_file(url, f"torchvision:{name}", "or give a file that you have")
-    if fresh:
-        warnings.warn(f"{file}: downloaded once and kept there; {LICENCE}", stacklevel=3)
-    return load_torchvision(file, **options)
+    model = load_torchvision(file, **options)
+    if fresh or file not in TOLD:
+        TOLD.add(file)
+        warnings.warn(f"{file}: {'downloaded once and kept there' if fresh else 'kept there'}; {LICENCE}", stacklevel=3)
+    return model
+
+
+@contextlib.contextmanager
+def untold() -> Iterator[None]:
+    """What is opened in here unheard is told the next time."""
+    before = set(TOLD)
+    try:
+        yield
+    finally:
+        TOLD.intersection_update(before)

@@ -24,6 +24,8 @@ def fields_of(detector: Any) -> dict[str, Any]:
     generator = rpn.anchor_generator
     if any(tuple(ratios) != tuple(generator.aspect_ratios[0]) for ratios in generator.aspect_ratios):
         raise WeightsError("its anchors have other ratios on each level; the same on all are needed")
+    if len({len(sizes) for sizes in generator.sizes}) != 1:
+        raise WeightsError("its anchors have another number of sizes on each level; the same on all is needed")
     fields: dict[str, Any] = {
         "model.image_mean": tuple(255.0 * m for m in transform.image_mean),
         "model.image_std": tuple(255.0 * s for s in transform.image_std),
@@ -38,6 +40,7 @@ def fields_of(detector: Any) -> dict[str, Any]:
         "model.rpn.post_nms_test": rpn._post_nms_top_n["testing"],
         "model.rpn.nms_iou": rpn.nms_thresh,
         "model.rpn.min_size": rpn.min_size,
+        "model.rpn.score_threshold": float(rpn.score_thresh),
         "model.rpn.foreground_iou": rpn.proposal_matcher.high_threshold,
         "model.rpn.background_iou": rpn.proposal_matcher.low_threshold,
         "model.rpn.samples_per_image": rpn.fg_bg_sampler.batch_size_per_image,
@@ -56,6 +59,13 @@ def fields_of(detector: Any) -> dict[str, Any]:
     if (norm := _first_norm(detector.backbone)) is not None:
         fields["model.backbone.norm_eps"] = float(norm.eps)  # type: ignore[arg-type]
     return fields
+
+
+def returned_layers(detector: Any) -> list[str] | None:
+    """The layers whose maps go on to the pyramid; None: no pyramid."""
+    getter = getattr(detector.backbone, "body", None)
+    layers = getattr(getter, "return_layers", None)
+    return None if layers is None else [str(name) for name in layers]
 
 
 def _pooler(head: str, pooler: Any) -> dict[str, Any]:

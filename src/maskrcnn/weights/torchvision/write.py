@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
+from maskrcnn.model.backbones.features import HALVING
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.presets.torchvision import torchvision_v1
 
 NAMES: tuple[tuple[str, str], ...] = (
-    (r"backbone\.(.*)", r"backbone.body.\1"),
     (r"fpn\.lateral\.(.*)", r"backbone.fpn.inner_blocks.\1"),
     (r"fpn\.output\.(.*)", r"backbone.fpn.layer_blocks.\1"),
     (r"rpn\.convolutions\.(\d)\.(.*)", r"rpn.head.conv.\1.0.\2"),
@@ -37,8 +37,8 @@ CONVENTIONS = (
 
 
 def to_torchvision(model: MaskRCNN) -> dict[str, Tensor]:
-    """The state dict of `maskrcnn_resnet50_fpn(num_classes=C + 1)`, its v2, or the Faster or Keypoint R-CNN that has
-    the same layers.
+    """The state dict of `maskrcnn_resnet50_fpn(num_classes=C + 1)`, its v2, or the Mask, Faster or Keypoint R-CNN
+    that has the same layers.
 
     Row 0 is the background; its box and mask rows, which torchvision never reads, are zeros. Image size, mean,
     thresholds and names are arguments of torchvision's builders.
@@ -67,8 +67,8 @@ def _obstacle(model: MaskRCNN) -> str:
     config = model.config
     mask, keypoint = config.mask, config.keypoint
     rules = (
-        (not config.backbone.name.startswith(("resnet", "resnext")), f"trunk {config.backbone.name} with these names"),
-        (config.fpn is None, "arrangement without a pyramid"),
+        (not _theirs(config.backbone.name), f"trunk {config.backbone.name} with these names"),
+        (config.fpn is None and config.backbone.name not in HALVING, "arrangement of this kind without a pyramid"),
         (config.backbone.stride_in_1x1, "ResNet that halves its map in the first 1x1 convolution"),
         (config.backbone.stem_pool != "symmetric", "stem pooling of this kind"),
         (config.backbone.norm == "gn" or (config.fpn is not None and config.fpn.norm == "gn"), "group norm"),
@@ -83,6 +83,10 @@ def _obstacle(model: MaskRCNN) -> str:
     return next((what for found, what in rules if found), "")
 
 
+def _theirs(trunk: str) -> bool:
+    return trunk in HALVING or (trunk.startswith(("resnet", "resnext", "wide_resnet")) and "_v1_" not in trunk)
+
+
 def _others(model: MaskRCNN) -> list[str]:
     usual = torchvision_v1(masks=model.config.mask is not None)
     own = type(usual)(model=model.config, data=model.data)
@@ -90,7 +94,20 @@ def _others(model: MaskRCNN) -> list[str]:
     return [n for n in names if reduce(getattr, n.split("."), own) != reduce(getattr, n.split("."), usual)]
 
 
+def _trunk(name: str, model: MaskRCNN) -> str:
+    """`name` is ours behind `backbone.`. Without a pyramid the blocks lie in the backbone itself, or, where
+    mobilenet_backbone puts a 1x1 convolution behind them, in its part 0."""
+    name = name.removeprefix("features.")
+    if model.config.fpn is not None:
+        return f"backbone.body.{name}"
+    if model.config.backbone.projection is None:
+        return f"backbone.{name}"
+    return name.replace("projection.", "backbone.1.") if name.startswith("projection.") else f"backbone.0.{name}"
+
+
 def _renamed(name: str, model: MaskRCNN) -> str:
+    if name.startswith("backbone."):
+        return _trunk(name.removeprefix("backbone."), model)
     if found := re.fullmatch(r"box_head\.fully_connected\.(\d)\.(\w+)", name):
         convolutions, index = model.config.box.convolutions, int(found[1])
         place = f"{convolutions + 1 + 2 * index}" if convolutions else f"fc{6 + index}"
