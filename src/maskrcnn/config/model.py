@@ -250,8 +250,8 @@ class MaskHeadConfig:
     """2x2 deconvolutions: 1 gives 28x28 (paper), 2 gives 56x56."""
     predictor_kernel: int = 1
     """Cells per side of the last convolution, to one logit (paper: 1; TensorFlow Object Detection API: 3)."""
-    norm: Literal["none", "bn", "gn"] = "none"
-    """Normalisation of the convolutions; gn: 32 groups."""
+    norm: Literal["none", "bn", "frozen_statistics", "gn"] = "none"
+    """Normalisation of the convolutions; frozen_statistics: scale and shift train (Matterport); gn: 32 groups."""
     each_stage: bool = False
     """With `box.cascade`: a mask head for each box head, their probabilities averaged (MMDetection); false: one, on the
     last boxes (Detectron2)."""

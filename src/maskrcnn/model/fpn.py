@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskrcnn.model.backbones.norms import group_norm
+from maskrcnn.model.backbones.norms import FrozenStatisticsNorm, group_norm
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "bn": nn.BatchNorm2d,
+    "frozen_statistics": partial(FrozenStatisticsNorm, eps=1e-5),
+    "gn": group_norm,
+}
 
 
 def conv_norm(inputs: int, outputs: int, kernel: int, norm: str, *, relu: bool = False) -> nn.Sequential:
-    """A same-size convolution with bias, or without and with a norm ("bn", or "gn": 32 groups), then perhaps a ReLU."""
+    """A same-size convolution with bias, or without and with a norm of `NORMS`, then perhaps a ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm == "none")]
-    if norm == "bn":
-        layers.append(nn.BatchNorm2d(outputs))
-    elif norm == "gn":
-        layers.append(group_norm(outputs))
+    if norm != "none":
+        layers.append(NORMS[norm](outputs))
     if relu:
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

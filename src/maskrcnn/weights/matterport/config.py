@@ -94,7 +94,6 @@ FIXED: dict[str, Any] = {
     "model.mask.pooler.levels": "round",
     "model.mask.convolutions": 4,
     "model.mask.channels": 256,
-    "model.mask.norm": "bn",
     "model.mask.upsamplings": 1,
     "model.mask.class_agnostic": False,
     "model.mask.paste": "matterport",
@@ -194,11 +193,13 @@ def to_config(attributes: Mapping[str, Any], where: str = "Config", *, trunk: st
     detections = view.whole("DETECTION_MAX_INSTANCES")
     batch = view.whole("GPU_COUNT") * view.whole("IMAGES_PER_GPU")
     ratios, scales = view.numbers("RPN_ANCHOR_RATIOS"), view.numbers("RPN_ANCHOR_SCALES", 5)
+    norm = "frozen_statistics" if view.get("TRAIN_BN") is False else "bn"
     fields: dict[str, Any] = {
         **FIXED,
         **TRAINED,
         "model.backbone.name": view.get("BACKBONE"),
-        "model.backbone.norm": "frozen_statistics" if view.get("TRAIN_BN") is False else "bn",
+        "model.backbone.norm": norm,
+        "model.mask.norm": norm,
         "model.fpn.channels": view.whole("TOP_DOWN_PYRAMID_SIZE"),
         "model.rpn.anchors.sizes": tuple((scale,) for scale in scales),
         "model.rpn.anchors.ratios": tuple(1.0 / ratio for ratio in ratios),  # theirs are width / height

@@ -13,6 +13,8 @@ from maskrcnn.weights.matterport.config import FIXED, to_attributes
 from maskrcnn.weights.matterport.h5 import need_h5py, write_arrays
 from maskrcnn.weights.matterport.names import BLOCKS, to_groups
 
+MASK_NORMS = ("bn", "frozen_statistics")  # the same tensors, trained otherwise
+
 
 def save_matterport(model: MaskRCNN, path: str | Path) -> list[Path]:
     """Write `NAME.h5` with Keras 2's names and beside it `NAME_config.py`, the Config that belongs to it.
@@ -61,6 +63,10 @@ def check_expressible(model: MaskRCNN, path: Path) -> None:
         raise WeightsError(f"{path}: model.rpn.anchors.sizes has several sizes a level, Matterport's Mask_RCNN one")
     if model.config.keypoint is not None or model.config.box.cascade or model.config.backbone.norm == "gn":
         raise WeightsError(f"{path}: keypoints, cascades and group norms have no counterpart in Matterport's Mask_RCNN")
+    if model.config.mask is not None and model.config.mask.norm not in MASK_NORMS:
+        raise WeightsError(
+            f"{path}: model.mask.norm is {model.config.mask.norm!r} here and batch norm in Matterport's Mask_RCNN"
+        )
 
 
 def config_text(model: MaskRCNN, name: str) -> str:
