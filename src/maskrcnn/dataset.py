@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import overload
@@ -12,6 +12,21 @@ import numpy as np
 from maskrcnn.errors import DataError
 from maskrcnn.structures import KeypointSchema, Record
 from maskrcnn.table import Table
+
+
+@dataclass(frozen=True)
+class Federated:
+    """What LVIS says beside its objects: not every class was looked for in every image.
+
+    Attributes:
+        negative: image id -> labels that were looked for and are not there.
+        not_exhaustive: image id -> labels of which some objects are annotated and others not.
+        frequency: of each class "r", "c" or "f": rare, common or frequent in the training images.
+    """
+
+    negative: Mapping[int, tuple[int, ...]]
+    not_exhaustive: Mapping[int, tuple[int, ...]]
+    frequency: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +41,7 @@ class Dataset:
         name: for messages, usually the path.
         format: the reader that made it.
         warnings: what the reader skipped or repaired, one sentence each.
+        federated: which classes were looked for in which image, where the file says so (LVIS); else None.
     """
 
     records: Sequence[Record]
@@ -35,6 +51,7 @@ class Dataset:
     name: str = ""
     format: str = ""
     warnings: tuple[str, ...] = ()
+    federated: Federated | None = None
 
     @cached_property
     def table(self) -> Table:

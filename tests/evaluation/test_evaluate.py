@@ -18,6 +18,7 @@ from maskrcnn.config import DataConfig, ModelConfig
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError, WeightsError
 from maskrcnn.evaluation import evaluate as room
+from maskrcnn.evaluation import findings as store
 from maskrcnn.evaluation.evaluate import evaluate, predict_dataset
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.structures import Detections, Polygons, Record
@@ -155,15 +156,15 @@ def test_max_images_are_spread(tmp_path: Path) -> None:
 
 def test_truth_is_made_once_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, made = make_dataset(tmp_path), []
-    truth = room.GroundTruth
-    monkeypatch.setattr(room, "GroundTruth", lambda dataset: made.append(1) or truth(dataset))
+    truth = store.GroundTruth
+    monkeypatch.setattr(store, "GroundTruth", lambda dataset: made.append(1) or truth(dataset))
     for _ in range(3):
         evaluate(Oracle(("cat", "dog")), dataset, device="cpu", progress=False)  # type: ignore[arg-type]
     assert len(made) == 1
-    count = len(room._truths)
+    count = len(store._truths)
     del dataset
     gc.collect()
-    assert len(room._truths) == count - 1
+    assert len(store._truths) == count - 1
 
 
 def test_predict_dataset_gives_every_record_once(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from threading import Event
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import maskrcnn.training.loop as loop
+import maskrcnn.training.scoring as scoring
 from maskrcnn.errors import ConfigError, DataError, TrainingError
 from maskrcnn.training.loop import train
 from maskrcnn.weights.native import load_model
@@ -83,7 +85,8 @@ def test_resume_is_exact(squares, tmp_path, monkeypatch, optimizer, ema):
         [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_lines(tmp_path / name)]
         for name in ("whole", "killed")
     ]
-    assert [line["step"] for line in without_speed[0]] == [line["step"] for line in without_speed[1]]
+    # Scores come when they are ready, each under its own step.
+    assert sorted(line["step"] for line in without_speed[0]) == sorted(line["step"] for line in without_speed[1])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -223,6 +226,7 @@ def test_other_runtime_errors_pass(squares, tmp_path, monkeypatch):
 
 class FixedMetrics:
     mask = keypoint = None
+    speed = {"score": 0.0}
 
     def __init__(self, ap):
         self.box = {"ap": ap}
@@ -233,7 +237,7 @@ class FixedMetrics:
 
 def test_best_checkpoint_and_early_stop(squares, tmp_path, monkeypatch):
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
-    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: FixedMetrics(next(scores)))
+    monkeypatch.setattr(scoring, "score", lambda *args, **kwargs: FixedMetrics(next(scores)))
     config = tiny_config(**{"train.steps": 30, "train.early_stop": 2})
     run = train(config, train=squares[0], val=squares[1], out=tmp_path / "run", device="cpu", progress=False)
     assert run.metrics == {"box": {"ap": 0.5}}
@@ -332,3 +336,65 @@ def test_boxes_only_data_trains_without_mask_head(squares, tmp_path):
     boxes_only = replace(squares[0], records=[replace(record, masks=()) for record in squares[0]])
     run = train(tiny_config(), train=boxes_only, out=tmp_path / "run", device="cpu", progress=False)
     assert run.model.mask_head is None
+
+
+def slow_score(started, release):
+    """Scoring that waits until it may go on."""
+    real = scoring.score
+
+    def score(*args, **options):
+        started.set()
+        assert release.wait(30)
+        return real(*args, **options)
+
+    return score
+
+
+def test_steps_go_on_while_scores_are_counted(squares, tmp_path, monkeypatch):
+    """The second epoch's first step does not wait for the score of the first."""
+    started, release = Event(), Event()
+    monkeypatch.setattr(scoring, "score", slow_score(started, release))
+    real, steps = loop.backward, []
+
+    def backward(*args):
+        steps.append(started.is_set())
+        if len(steps) == 5:  # the evaluation after step 3 is on its way still
+            assert not (tmp_path / "run/checkpoints/best").exists()
+            release.set()
+        return real(*args)
+
+    monkeypatch.setattr(loop, "backward", backward)
+    run = train(tiny_config(), train=squares[0], val=squares[1], out=tmp_path / "run", device="cpu", progress=False)
+    assert steps == [False] * 3 + [True] * 3
+    assert run.checkpoint.exists()
+    scored = [line["step"] for line in read_lines(tmp_path / "run") if "box/ap" in line]
+    assert scored == [3, 6]
+
+
+def test_a_run_killed_before_its_score_evaluates_again(squares, tmp_path, monkeypatch):
+    options = {"train": squares[0], "val": squares[1], "device": "cpu", "progress": False}
+    whole = train(tiny_config(), out=tmp_path / "whole", **options)
+    started, release = Event(), Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "score", slow_score(started, release))
+        patch.setattr(scoring.Scoring, "close", lambda self: release.set())
+        with pytest.raises(Killed):
+            train_until_killed(5, monkeypatch, tiny_config(), out=tmp_path / "killed", **options)
+    state = json.loads((tmp_path / "killed/checkpoints/last/state.json").read_text())
+    assert (state["step"], state["pending"], state["best"]) == (3, 3, None)
+    resumed = train(tiny_config(), out=tmp_path / "killed", resume=True, **options)
+    assert resumed.metrics | {"speed": None} == whole.metrics | {"speed": None}
+    for name in ("whole", "killed"):
+        assert [line["step"] for line in read_lines(tmp_path / name) if "box/ap" in line] == [3, 6]
+    last = [json.loads((tmp_path / name / "checkpoints/last/state.json").read_text()) for name in ("whole", "killed")]
+    assert all(state["pending"] == 0 for state in last)
+    assert last[0]["best_step"] == last[1]["best_step"]
+
+
+def test_a_score_that_fails_ends_the_run(squares, tmp_path, monkeypatch):
+    def score(*args, **options):
+        raise DataError("a broken mask")
+
+    monkeypatch.setattr(scoring, "score", score)
+    with pytest.raises(DataError, match="a broken mask"):
+        train(tiny_config(), train=squares[0], val=squares[1], out=tmp_path / "run", device="cpu", progress=False)

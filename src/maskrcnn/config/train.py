@@ -86,3 +86,6 @@ class TrainConfig:
     """Steps between log lines (each reads the losses back from the device)."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """tensorboard, wandb, mlflow: whatever Accelerate knows and is installed."""
+    log_images: int = 4
+    """Validation images, truth beside results, that TensorBoard, W&B and MLflow get after each evaluation; and at the
+    end figures of what is wrong. 0: no pictures."""

@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from os.path import isfile
 from pathlib import Path
+from typing import Any
 
 from maskrcnn import __version__
 from maskrcnn.data.splits import list_files
-from maskrcnn.dataset import Dataset
+from maskrcnn.dataset import Dataset, Federated
 from maskrcnn.structures import KeypointSchema
 from maskrcnn.table import VERSION, Table
 
@@ -79,9 +80,20 @@ def _load(place: Path) -> Dataset | None:
             name=header["name"],
             format=header["format"],
             warnings=tuple(header["warnings"]),
+            federated=_federated(header["federated"]),
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
+
+
+def _federated(saved: dict[str, Any] | None) -> Federated | None:
+    """JSON knows no integer keys."""
+    if saved is None:
+        return None
+    negative, partial = (
+        {int(image): tuple(labels) for image, labels in saved[name].items()} for name in ("negative", "not_exhaustive")
+    )
+    return Federated(negative, partial, tuple(saved["frequency"]))
 
 
 def _save(dataset: Dataset, path: Path, place: Path) -> None:
@@ -103,6 +115,7 @@ def _save(dataset: Dataset, path: Path, place: Path) -> None:
             "name": dataset.name,
             "format": dataset.format,
             "warnings": dataset.warnings,
+            "federated": dataset.federated and asdict(dataset.federated),
         }
         (draft / _HEADER).write_text(json.dumps(header), encoding="utf-8")
         _move(draft, place)

@@ -31,6 +31,7 @@ def open_dataset(
     *,
     boxes: Literal["given", "masks"] = "given",
     cache: bool | None = None,
+    truth_only: bool = False,
 ) -> Dataset:
     """A data set from a file or folder.
 
@@ -41,6 +42,7 @@ def open_dataset(
         split: only this split.
         boxes: "given" takes the boxes of the annotations, "masks" makes them anew around the masks.
         cache: keep the result for the next time; None: when reading took long.
+        truth_only: no image will be looked at: of COCO files those whose image file is missing are kept too.
 
     Raises:
         DataError: nothing there, nothing recognised, an unknown format or split, or a reader's own complaint.
@@ -50,14 +52,14 @@ def open_dataset(
     sources = list(path) if isinstance(path, (list, tuple)) else [path]
     if not sources:
         raise DataError("no data set is named; give at least one path")
-    opened = [_open_one(source, format, cache) for source in sources]
+    opened = [_open_one(source, format, cache, truth_only) for source in sources]
     dataset = opened[0] if len(opened) == 1 else merge_datasets(opened)
     if boxes == "masks":
         dataset = boxes_from_masks(dataset)
     return dataset if split is None else dataset.split(split)
 
 
-def _open_one(source: Source, format: str, cache: bool | None) -> Dataset:
+def _open_one(source: Source, format: str, cache: bool | None, truth_only: bool) -> Dataset:
     if isinstance(source, Dataset):
         return source
     if not isinstance(source, (str, Path)):
@@ -72,7 +74,8 @@ def _open_one(source: Source, format: str, cache: bool | None) -> Dataset:
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise DataError(f"unknown format {format!r}{hint}; known: {', '.join(FORMATS)}", path=path)
     with _collector_paused():
-        return cached(path, format, lambda: _read(path, format), cache)
+        kind = f"{format}, truth only" if truth_only else format
+        return cached(path, kind, lambda: _read(path, format, truth_only), cache)
 
 
 def _adapted(source: Any) -> Dataset:
@@ -88,7 +91,7 @@ def _adapted(source: Any) -> Dataset:
     raise DataError(f"cannot take {type(source).__name__} for a data set; give a path, or a Dataset")
 
 
-def _read(path: Path, format: str) -> Dataset:
+def _read(path: Path, format: str, truth_only: bool) -> Dataset:
     names = list(FORMATS) if format == "auto" else [format]
     name = next((n for n in names if FORMATS[n].sniff(path)), None)
     if name is None:
@@ -96,7 +99,8 @@ def _read(path: Path, format: str) -> Dataset:
             load_json(path)  # raises where that is the reason
         looked = "; ".join(f"{n}: {FORMATS[n].LOOKS_FOR}" for n in names)
         raise NoAnnotationsError(f"no annotations found; looked for {looked}", path=path)
-    dataset = FORMATS[name].read(path)
+    options = {"truth_only": True} if truth_only and name == "coco" else {}
+    dataset = FORMATS[name].read(path, **options)
     return dataset if dataset.splits else splits_from_files(dataset, path if path.is_dir() else path.parent)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -14,8 +14,11 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 
 from maskrcnn.dataset import Dataset
-from maskrcnn.errors import DataError
-from maskrcnn.evaluation.keypoints import KEYPOINT_NUMBERS, oks_sigmas, shown_keypoints, with_keypoints
+from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.evaluation.items import Items, by_image_and_score
+from maskrcnn.evaluation.keypoints import KEYPOINT_NUMBERS, oks_sigmas, with_keypoints
+from maskrcnn.evaluation.metrics import Metrics
+from maskrcnn.evaluation.precision import mean_defined
 from maskrcnn.ops.masks import mask_to_rle
 
 # name: (precision or recall, IoU threshold index or all, area range index, detections an image index)
@@ -36,75 +39,6 @@ _NUMBERS: dict[str, tuple[str, int | slice, int, int]] = {
 }
 NUMBERS = tuple(_NUMBERS)
 """COCO's 12 numbers, in pycocotools' order."""
-_TABLES = {"bbox": _NUMBERS, "segm": _NUMBERS, "keypoints": KEYPOINT_NUMBERS}
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What an evaluation found. AP and AR lie in 0..1; -1 where there is no true object to find, as in pycocotools.
-
-    Attributes:
-        box: the 12 numbers of `NUMBERS`; `ap_all` and `ar_all` too, at `max_detections`, when that is more than 100.
-        mask: the same for masks; None without a mask head or without true masks.
-        per_class: class name -> {"box": AP, "mask": AP, "keypoint": AP}, those that were measured.
-        speed: `images_per_second`, and seconds by part: `load`, `model`, `masks`, `score`.
-        images: images evaluated.
-        objects: true objects in them, crowds left out.
-        max_detections: most detections that the model gives an image.
-        keypoint: COCO's 10 numbers of keypoints, `KEYPOINT_NUMBERS`, at 20 detections an image; None where the model
-            or the truth has none.
-        boundary: None.
-    """
-
-    box: dict[str, float]
-    mask: dict[str, float] | None
-    per_class: dict[str, dict[str, float]]
-    speed: dict[str, float] = field(default_factory=dict)
-    images: int = 0
-    objects: int = 0
-    max_detections: int = 100
-    keypoint: dict[str, float] | None = None
-    boundary: None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Metrics:
-        """The inverse of `to_dict`; names of later versions are passed over."""
-        known = {f.name for f in fields(Metrics)}
-        return Metrics(**{name: value for name, value in data.items() if name in known})
-
-    def __str__(self) -> str:
-        lines = [f"{self.images} images, {self.objects} objects"]
-        columns = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100"]
-        columns += ["ap_all"] if "ap_all" in self.box else []
-        titles = ["AP", "AP50", "AP75", "small", "medium", "large", "AR100", f"AP@{self.max_detections}"]
-        rows = [("box", self.box)] + ([("mask", self.mask)] if self.mask else [])
-        lines.append("      " + "".join(f"{title:>8}" for title, _ in zip(titles, columns, strict=False)))
-        lines += [f"{kind:6}" + "".join(f"{_shown(numbers[name]):>8}" for name in columns) for kind, numbers in rows]
-        lines += shown_keypoints(self.keypoint, _shown) if self.keypoint else []
-        if len(self.per_class) > 1:
-            lines += _class_lines(self.per_class)
-        if self.speed:
-            parts = ", ".join(f"{name} {value:.1f} s" for name, value in self.speed.items() if "per" not in name)
-            lines.append(f"{self.speed['images_per_second']:.1f} images/s ({parts})")
-        return "\n".join(lines)
-
-
-def _shown(value: float) -> str:
-    return "-" if value < 0 else f"{value:.3f}"
-
-
-def _class_lines(per_class: dict[str, dict[str, float]], most: int = 20) -> list[str]:
-    width = max(len(name) for name in list(per_class)[:most])
-    kinds = list(next(iter(per_class.values())))
-    wide = {kind: max(10, len(kind) + 5) for kind in kinds}
-    lines = [f"{'class':{width}}" + "".join(f"{kind + ' AP':>{wide[kind]}}" for kind in kinds)]
-    for name, values in list(per_class.items())[:most]:
-        lines.append(f"{name:{width}}" + "".join(f"{_shown(values[kind]):>{wide[kind]}}" for kind in kinds))
-    return lines + ([f"and {len(per_class) - most} more classes"] if len(per_class) > most else [])
 
 
 class GroundTruth:
@@ -117,6 +51,10 @@ class GroundTruth:
         has_masks: whether the objects have masks.
         keypoints: names of the keypoints, or ().
         image_ids: of all images.
+        table: the records as columns.
+        federated: which classes were looked for in which image, or None.
+        name: of the data set.
+        segmentations: mask of each annotation, as hotcoco has it; None where the objects have none.
 
     Raises:
         DataError: a mask that cannot be read, or of another size than its image.
@@ -124,6 +62,7 @@ class GroundTruth:
 
     def __init__(self, dataset: Dataset) -> None:
         table = dataset.table
+        self.table, self.federated, self.name = table, dataset.federated, dataset.name
         self.classes = dict(zip(dataset.category_ids, dataset.classes, strict=True))
         self.has_masks = dataset.has_masks
         self.keypoints = dataset.keypoints.names if dataset.keypoints else ()
@@ -141,6 +80,7 @@ class GroundTruth:
             {"id": number, "height": height, "width": width}
             for number, (height, width) in zip(numbers, table.sizes.tolist(), strict=True)
         ]
+        self.segmentations = _segmentations(dataset) if self.has_masks else None
         # Annotation ids are 1..N, not the file's: COCO's matching takes the id 0 for "unmatched".
         self.coco = COCO.from_arrays(
             images,
@@ -150,10 +90,39 @@ class GroundTruth:
             boxes,
             area=table.areas.astype(np.float64),
             iscrowd=table.crowd,
-            segmentation=_segmentations(dataset) if self.has_masks else None,
+            segmentation=self.segmentations,
         )
         if self.keypoints and len(table.image_of):
             self.coco.update_anns(with_keypoints(dataset))
+
+    @cached_property
+    def items(self) -> Items:
+        """The objects as arrays, by image in ascending order of ids, crowds included."""
+        table = self.table
+        boxes = table.boxes.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        images = np.asarray(self.numbers(self.image_ids), np.int64)[table.image_of] - 1
+        order = np.argsort(images, kind="stable")
+        rles = None
+        if self.segmentations is not None:
+            sizes = table.sizes[table.image_of].tolist()
+            rles = [_as_rle(mask, size) for mask, size in zip(self.segmentations, sizes, strict=True)]
+        count = len(images)
+        items = Items(images, table.labels.astype(np.int64), boxes, table.areas.astype(np.float64), np.ones(count),
+                      table.crowd.astype(bool), np.arange(count), rles)  # fmt: skip
+        return items.take(order)
+
+    def found_items(self, results: Sequence[Mapping[str, Any]], *, masks: bool) -> Items:
+        """Results as arrays, by image, then by falling score. `areas` are those of the masks where there are masks."""
+        columns = results_table(self, results)
+        rles = [result["segmentation"] for result in results] if masks else None
+        areas = columns[:, 3] * columns[:, 4]
+        if rles:
+            areas = np.asarray(coco_mask.area(rles), np.float64)
+        count = len(results)
+        items = Items(columns[:, 0].astype(np.int64) - 1, columns[:, 6].astype(np.int64) - 1, columns[:, 1:5], areas,
+                      columns[:, 5], np.zeros(count, bool), np.arange(count), rles)  # fmt: skip
+        return by_image_and_score(items)
 
     def numbers(self, image_ids: Iterable[int]) -> list[int]:
         """Numbers of images in `coco`. Raises `DataError` for an image that the data set does not have."""
@@ -173,6 +142,10 @@ def _looked_up(numbers: Mapping[int, int], ids: Iterable[int], what: str) -> lis
         return [numbers[one] for one in ids]
     except KeyError as error:
         raise DataError(f"a result is of {what} {error.args[0]}, which the data set does not have") from None
+
+
+def _as_rle(mask: dict[str, Any] | list[list[float]], size: list[int]) -> dict[str, Any]:
+    return mask if isinstance(mask, dict) else coco_mask.fr_py_objects(mask, *size)[0]
 
 
 def _segmentations(dataset: Dataset) -> list[dict[str, Any] | list[list[float]]]:
@@ -205,7 +178,7 @@ def measure(
     image_ids: Sequence[int] | None = None,
     masks: bool = True,
     keypoints: bool = False,
-    max_detections: int = 100,
+    max_detections: int | Sequence[int] = 100,
 ) -> Metrics:
     """COCO's numbers of a list of results.
 
@@ -217,31 +190,83 @@ def measure(
         image_ids: the images that count; None: all.
         masks: measure masks too, when the truth has them.
         keypoints: measure keypoints too, when the truth has them.
-        max_detections: most detections an image; beyond 100, `ap_all` and `ar_all` are measured there as well.
+        max_detections: most detections an image; beyond 100, `ap_all` and `ar_all` are measured there as well. Or the
+            limits themselves, such as [1, 10, 300]: AR at each, and all other numbers at the largest.
+
+    Raises:
+        DataError: a result of an image or a category that the data set does not have.
     """
     image_ids = truth.image_ids if image_ids is None else image_ids
     masks = masks and truth.has_masks
+    limits = _Limits(max_detections)
     rles = [result["segmentation"] for result in results] if masks else None
-    found = truth.coco.load_res(_columns(truth, results), segmentation=rles)
-    box, box_classes = _score(truth, found, "bbox", image_ids, max_detections)
-    per_class = {name: {"box": ap} for name, ap in box_classes.items()}
+    found = truth.coco.load_res(results_table(truth, results), segmentation=rles)
+    by_class = {}
+    box, by_class["box"] = _score(truth, found, "bbox", image_ids, limits)
     mask = None
     if rles is not None:
         if rles:  # small, medium and large by the area of the mask, not of the box
             found.update_anns(ids=np.arange(1, len(rles) + 1), area=coco_mask.area(rles))
-        mask, mask_classes = _score(truth, found, "segm", image_ids, max_detections)
-        for name, ap in mask_classes.items():
-            per_class[name]["mask"] = ap
+        mask, by_class["mask"] = _score(truth, found, "segm", image_ids, limits)
     points = None
     if keypoints and truth.keypoints:
         poses = truth.coco.load_res(_poses(truth, results)) if results else found
-        points, point_classes = _score(truth, poses, "keypoints", image_ids, max_detections)
-        for name, ap in point_classes.items():
-            per_class[name]["keypoint"] = ap
-    return Metrics(box, mask, per_class, {}, len(image_ids), truth.objects(image_ids), max_detections, points)
+        points, by_class["keypoint"] = _score(truth, poses, "keypoints", image_ids, limits)
+    per_class: dict[str, dict[str, float]] = {name: {} for name in truth.classes.values()}
+    for kind, classes in by_class.items():
+        for name, numbers in classes.items():
+            per_class[name][kind] = numbers["ap"]
+    return Metrics(
+        box,
+        mask,
+        per_class,
+        {},
+        len(image_ids),
+        truth.objects(image_ids),
+        limits.most,
+        points,
+        by_class=by_class,
+        limits=limits.counted,
+    )
 
 
-def _columns(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> np.ndarray:
+class _Limits:
+    """Which numbers of detections an image are measured.
+
+    Attributes:
+        counted: ascending; COCO's 1, 10 and 100, or those that were given.
+        most: detections an image that the model gives.
+        extra: `counted`, and `most` where that is more than COCO's 100.
+    """
+
+    def __init__(self, given: int | Sequence[int]) -> None:
+        self.counted: tuple[int, ...] = (1, 10, 100)
+        if isinstance(given, int):
+            self.most = given
+            self.extra = [1, 10, 100, *([given] if given > 100 else [])]
+            return
+        if not given or min(given) < 1:
+            raise ConfigError(f"max_detections {list(given)} must be positive numbers, such as 1 10 100")
+        self.counted = tuple(sorted(set(given)))
+        self.most, self.extra = self.counted[-1], list(self.counted)
+
+    def numbers(self) -> dict[str, tuple[str, int | slice, int, int]]:
+        """The table of numbers: as `_NUMBERS`, for these limits."""
+        last = len(self.counted) - 1
+        named = {
+            name: (*entry[:3], last) for name, entry in _NUMBERS.items() if not name.removeprefix("ar_").isdecimal()
+        }
+        limits: dict[str, tuple[str, int | slice, int, int]]
+        limits = {f"ar_{limit}": ("recall", _ALL, 0, place) for place, limit in enumerate(self.counted)}
+        names = list(named)
+        split = names.index("ar_small")
+        ordered = {**{name: named[name] for name in names[:split]}, **limits, **{n: named[n] for n in names[split:]}}
+        if len(self.extra) > len(self.counted):
+            ordered |= {"ap_all": ("precision", _ALL, 0, last + 1), "ar_all": ("recall", _ALL, 0, last + 1)}
+        return ordered
+
+
+def results_table(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """(N, 7) float64: image, x, y, width, height, score, category. A third of hotcoco's time for dicts."""
     count = len(results)
     table = np.empty((count, 7))
@@ -265,34 +290,31 @@ def _poses(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> list[dic
 
 
 def _score(
-    truth: GroundTruth, found: COCO, kind: str, image_ids: Sequence[int], max_detections: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The numbers, and AP by class name. `kind` is "bbox", "segm" or "keypoints"."""
-    wanted = dict(_TABLES[kind])
+    truth: GroundTruth, found: COCO, kind: str, image_ids: Sequence[int], limits: _Limits
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The numbers, and those of each class by its name. `kind` is "bbox", "segm" or "keypoints"."""
+    wanted = dict(KEYPOINT_NUMBERS) if kind == "keypoints" else limits.numbers()
+    classes = list(truth.classes.values())
     if not image_ids:  # an empty list means "all" to hotcoco
-        return dict.fromkeys(wanted, -1.0), dict.fromkeys(truth.classes.values(), -1.0)
+        nothing = dict.fromkeys(wanted, -1.0)
+        return nothing, {name: dict(nothing) for name in classes}
     evaluation = COCOeval(truth.coco, found, kind)
     evaluation.params.img_ids = sorted(truth.numbers(image_ids))
     if kind == "keypoints":
         evaluation.params.kpt_oks_sigmas = oks_sigmas(truth.keypoints)
     else:
-        evaluation.params.max_dets = [1, 10, 100] + ([max_detections] if max_detections > 100 else [])
-    with warnings.catch_warnings():  # of sigmas that are not COCO's
+        evaluation.params.max_dets = limits.extra
+    with warnings.catch_warnings():  # of sigmas and limits that are not COCO's
         warnings.simplefilter("ignore")
         evaluation.evaluate()
-    evaluation.accumulate()
+        evaluation.accumulate()
     # precision (T, R, K, A, M), recall (T, K, A, M): IoU threshold, recall level, class, area, detections an image
     tables: dict[str, Any] = evaluation.eval or {}
-    if max_detections > 100 and kind != "keypoints":
-        wanted |= {"ap_all": ("precision", _ALL, 0, 3), "ar_all": ("recall", _ALL, 0, 3)}
-    numbers = {name: _mean(tables[table][iou, ..., area, count]) for name, (table, iou, area, count) in wanted.items()}
-    most = wanted["ap"][3]
-    return numbers, {
-        name: _mean(tables["precision"][:, :, label, 0, most]) for label, name in enumerate(truth.classes.values())
-    }
-
-
-def _mean(table: np.ndarray) -> float:
-    """Mean of what is defined (> -1); -1 when nothing is."""
-    defined = table[table > -1]
-    return float(defined.mean()) if defined.size else -1.0
+    numbers, by_class = {}, {name: {} for name in classes}  # type: tuple[dict[str, float], dict[str, dict[str, float]]]
+    for name, (table, iou, area, count) in wanted.items():
+        chosen = np.asarray(tables[table][iou, ..., area, count])  # (..., K)
+        numbers[name] = mean_defined(chosen)
+        flat = chosen.reshape(-1, len(classes))
+        for label, one in enumerate(classes):
+            by_class[one][name] = mean_defined(flat[:, label])
+    return numbers, by_class

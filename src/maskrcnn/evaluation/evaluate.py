@@ -1,4 +1,4 @@
-"""A model and a data set in, `Metrics` out, on one process or on many."""
+"""A model, or the results of one, and a data set in, `Metrics` out, on one process or on many."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ import torch
 from maskrcnn.data.open import open_dataset
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
-from maskrcnn.evaluation.coco import GroundTruth, Metrics, measure
+from maskrcnn.evaluation.findings import Findings, given_findings, is_results, score
+from maskrcnn.evaluation.metrics import Metrics
 from maskrcnn.instances import Instances
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.predictor import Precision, Predictor, prepare_ahead
@@ -28,12 +28,9 @@ from maskrcnn.structures import Record
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# Training evaluates the same data set many times; the truth of one that is no longer used is forgotten.
-_truths: WeakKeyDictionary[Dataset, GroundTruth] = WeakKeyDictionary()
-
 
 def evaluate(
-    model: MaskRCNN | Predictor | str | Path,
+    model: MaskRCNN | Predictor | str | Path | Sequence[Mapping[str, Any]],
     dataset: Dataset | str | Path,
     *,
     batch_size: int | None = None,
@@ -44,15 +41,21 @@ def evaluate(
     workers: int | None = None,
     progress: bool = True,
     accelerator: Accelerator | None = None,
+    max_detections: int | Sequence[int] | None = None,
+    boundary: bool = False,
+    lvis: bool = False,
+    voc: bool = False,
+    by_count: bool = False,
 ) -> Metrics:
-    """COCO box, mask and keypoint AP and AR of a model on a data set, by the same path as prediction.
+    """COCO box, mask and keypoint AP and AR of a model on a data set, by the same path as prediction; or of results.
 
     Classes are matched by name: what the model calls "cat" counts as the data set's "cat", whatever the labels and ids.
     Classes that only the model knows are ignored; those that only the data set knows are never found. Keypoints are
     measured where model and data set have the same ones, in the same order.
 
     Args:
-        model: a model (left as it is), a predictor, or a checkpoint.
+        model: a model (left as it is), a predictor, or a checkpoint; or COCO results of any framework: a path that ends
+            in .json, or a list of dicts, in the image and category ids of the data set.
         dataset: a data set, or a path; of a path with splits, "val" is taken.
         batch_size: images a forward pass; None: 8 on a GPU, 2 on a CPU. Results do not depend on it.
         device: "auto": where the model is when that is no CPU, else the best there is. Not used for a predictor.
@@ -62,16 +65,62 @@ def evaluate(
         workers: threads that decode images; None: one a core, at most 8.
         progress: show a bar.
         accelerator: share the images out over its processes; every process returns the same metrics.
+        max_detections: limits of detections an image and class, such as [1, 10, 300]: AR at each, everything else at
+            the largest; None: COCO's 1, 10 and 100.
+        boundary: measure boundary AP too.
+        lvis: measure LVIS's numbers too; the data must be LVIS's.
+        voc: measure Pascal VOC's AP too.
+        by_count: measure AP by the number of objects in the image too.
 
     Raises:
-        DataError: no images, none that can be read, or no class in common.
+        DataError: no images, none that can be read, no class in common, a wrong result, or lvis without LVIS's lists.
         WeightsError: the checkpoint cannot be read.
+        ConfigError: limits of detections that are no positive numbers.
     """
-    dataset = _opened(dataset)
-    if max_images is not None:
-        dataset = _thinned(dataset, max_images)
+    dataset = measured_part(dataset, max_images, truth_only=is_results(model))
+    findings = find(
+        model,
+        dataset,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        score_threshold=score_threshold,
+        workers=workers,
+        progress=progress,
+        accelerator=accelerator,
+    )
+    metrics = score(
+        findings,
+        dataset,
+        max_detections=max_detections,
+        boundary=boundary,
+        lvis=lvis,
+        voc=voc,
+        by_count=by_count,
+    )
+    if accelerator is not None and accelerator.num_processes > 1:
+        metrics = replace(metrics, speed=_broadcast(metrics.speed))
+    return metrics
+
+
+def find(
+    model: MaskRCNN | Predictor | str | Path | Sequence[Mapping[str, Any]],
+    dataset: Dataset,
+    *,
+    batch_size: int | None = None,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    score_threshold: float | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    accelerator: Accelerator | None = None,
+) -> Findings:
+    """What a model finds in a data set, or what a file says that it found; see `evaluate` for arguments and errors."""
     if not len(dataset):
         raise DataError("no images to evaluate", path=dataset.name or None)
+    if is_results(model):
+        return given_findings(model, dataset, score_threshold or 0.0)  # type: ignore[arg-type]
+    assert isinstance(model, (MaskRCNN, Predictor, str, Path, torch.nn.Module))
     if accelerator is not None and str(device) == "auto":
         device = accelerator.device
     predictor = _predictor(model, device, precision)
@@ -107,21 +156,23 @@ def evaluate(
     if config.keypoint is not None and not same_points and rank == 0:
         message = "keypoints are not measured: the data does not have those that the model finds"
         warnings.warn(message, stacklevel=2)
-    with clock("score"):
-        if dataset not in _truths:
-            _truths[dataset] = GroundTruth(dataset)
-        metrics = measure(
-            _truths[dataset],
-            results,
-            image_ids=image_ids,
-            masks=config.mask is not None,
-            keypoints=config.keypoint is not None and same_points,
-            max_detections=config.box.detections_per_image or 100,
-        )
-    speed = {"images_per_second": len(image_ids) / seconds.pop("total"), **seconds, "score": clock.seconds["score"]}
-    if processes > 1:
-        speed = _broadcast(speed)
-    return replace(metrics, speed=speed)
+    return Findings(
+        results,
+        image_ids,
+        masks=config.mask is not None,
+        keypoints=config.keypoint is not None and same_points,
+        max_detections=config.box.detections_per_image or 100,
+        speed={"images_per_second": len(image_ids) / seconds.pop("total"), **seconds},
+    )
+
+
+def measured_part(dataset: Dataset | str | Path, max_images: int | None = None, *, truth_only: bool = False) -> Dataset:
+    """The data set; of a path with splits "val"; of many images `max_images`, evenly spread.
+
+    `truth_only`: as in `open_dataset`.
+    """
+    dataset = _opened(dataset, truth_only)
+    return dataset if max_images is None else _thinned(dataset, max_images)
 
 
 def predict_dataset(
@@ -166,10 +217,10 @@ def predict_dataset(
 # ---------------------------------------------------------------- what goes in
 
 
-def _opened(dataset: Dataset | str | Path) -> Dataset:
+def _opened(dataset: Dataset | str | Path, truth_only: bool) -> Dataset:
     if isinstance(dataset, Dataset):
         return dataset
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, truth_only=truth_only)
     return opened.split("val") if "val" in opened.splits else opened
 
 

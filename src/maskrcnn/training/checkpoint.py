@@ -45,6 +45,7 @@ FREE_FIELDS = {
     "train.save_every",
     "train.keep_checkpoints",
     "train.trackers",
+    "train.log_images",
     "data.workers",
 }
 
@@ -66,6 +67,7 @@ class State:
         stale: evaluations since then.
         metrics: of the last evaluation.
         data: fingerprint of the training data.
+        pending: the step whose evaluation is not scored yet; 0: none. A resumed run evaluates those weights again.
     """
 
     step: int = 0
@@ -78,6 +80,7 @@ class State:
     stale: int = 0
     metrics: dict[str, Any] | None = None
     data: str = ""
+    pending: int = 0
 
 
 def save_last(
@@ -103,15 +106,47 @@ def save_last(
     return folder
 
 
-def save_best(out: Path, *, model: MaskRCNN, state: State, config: Config) -> Path:
-    """Write `checkpoints/best`, atomically: the model that was evaluated. Raises `TrainingError` on a full disk."""
-    return save_model(
-        model,
-        out / "checkpoints" / "best",
-        config=config,
-        metrics=state.metrics,
-        extra={"step": state.step, "epoch": state.epoch},
-    )
+def save_best(
+    out: Path,
+    *,
+    model: MaskRCNN,
+    state: State,
+    config: Config,
+    tensors: Mapping[str, Tensor] | None = None,
+    step: int | None = None,
+    epoch: int | None = None,
+) -> Path:
+    """Write `checkpoints/best`, atomically: the weights that were evaluated. Raises `TrainingError` on a full disk.
+
+    `tensors` are those weights, of `step` and `epoch`, where training went on meanwhile; None: the model's own, now.
+    """
+    place = {"step": state.step if step is None else step, "epoch": state.epoch if epoch is None else epoch}
+    folder = out / "checkpoints" / "best"
+    return save_model(model, folder, config=config, metrics=state.metrics, extra=place, tensors=tensors)
+
+
+def note_score(out: Path, state: State, step: int) -> None:
+    """Tell `checkpoints/last` the score of its weights, where those of `step` are still there and wait for it.
+
+    Raises `TrainingError` on a full disk.
+    """
+    folder = current_folder(out / "checkpoints" / "last")
+    if not (folder / "state.json").is_file():
+        return
+    saved = read_json(folder / "state.json")
+    if saved["step"] != step:
+        return
+    known = {name: getattr(state, name) for name in ("best", "best_step", "stale", "metrics")}
+    header = read_json(folder / HEADER) | {"metrics": state.metrics}
+    for name, content in ((HEADER, header), ("state.json", saved | known | {"pending": 0})):  # the state is the last
+        try:
+            write_json(content, folder / f"{name}.part")
+            os.replace(folder / f"{name}.part", folder / name)
+        except OSError as error:
+            raise TrainingError(
+                f"{folder}: cannot write: {error.strerror or error}; the checkpoint is intact; free some space and go "
+                "on with --resume"
+            ) from error
 
 
 def check_resume(out: Path, config: Config, dataset: Dataset) -> State:

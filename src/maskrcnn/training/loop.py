@@ -16,10 +16,9 @@ from maskrcnn.config import Config
 from maskrcnn.data.loader import Loader
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import TrainingError
-from maskrcnn.evaluation.evaluate import evaluate
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.training import setup
-from maskrcnn.training.checkpoint import State, check_resume, fingerprint, restore, save_best, save_last
+from maskrcnn.training.checkpoint import State, check_resume, fingerprint, restore, save_last
 from maskrcnn.training.clock import FIRST_FIT, Clock
 from maskrcnn.training.ema import EMA
 from maskrcnn.training.gradients import backward, is_out_of_memory
@@ -27,6 +26,9 @@ from maskrcnn.training.optim import Guard, lr_at, make_optimizer, set_rate
 from maskrcnn.training.prefetch import on_device
 from maskrcnn.training.progress import Report
 from maskrcnn.training.readback import Readback, Step
+from maskrcnn.training.scoring import Scoring
+from maskrcnn.training.session import Session
+from maskrcnn.training.validation import start_evaluation, take_score
 from maskrcnn.weights.folder import current_folder
 from maskrcnn.weights.native import load_model
 
@@ -44,33 +46,6 @@ class Run:
     model: MaskRCNN
     checkpoint: Path
     metrics: dict[str, Any]
-
-
-@dataclass
-class _Session:
-    """Everything the loop touches."""
-
-    config: Config
-    train: Dataset
-    val: Dataset | None
-    out: Path
-    accelerator: accelerate.Accelerator
-    model: MaskRCNN
-    network: nn.Module
-    """`model`, wrapped for several processes."""
-    optimizer: torch.optim.Optimizer
-    ema: EMA | None
-    state: State
-    loader: Loader
-    report: Report
-    began: float
-    """When the run began, earlier sessions included; on the clock of `time.monotonic`."""
-    clock: Clock | None
-    total: int | None
-    """Steps of the run; None until the clock has measured a few."""
-    readback: Readback
-    guard: Guard | None
-    """On CUDA, where the host reads the losses a step later."""
 
 
 def train(
@@ -110,6 +85,7 @@ def train(
     try:
         _steps(session)
     finally:
+        session.scoring.close()
         session.report.close()
     session.accelerator.wait_for_everyone()  # the main process has saved
     best = current_folder(session.out / "checkpoints" / "best")
@@ -128,7 +104,7 @@ def _prepare(
     resume: bool,
     device: str,
     progress: bool,
-) -> _Session:
+) -> Session:
     began = time.monotonic()
     dataset, val = setup.open_data(train_data, val_data)
     config, notes = setup.resolve(config, dataset)
@@ -187,7 +163,7 @@ def _prepare(
         total_steps=total,
     )
     report.say("\n".join([plan, origin, *notes, f"run folder: {out}"]))
-    return _Session(
+    return Session(
         config,
         dataset,
         val,
@@ -204,6 +180,7 @@ def _prepare(
         clock,
         total,
         Readback(accelerator.device),
+        Scoring(),
         Guard(optimizer, accelerator.device) if accelerator.device.type == "cuda" else None,
     )
 
@@ -221,11 +198,13 @@ def _loader(config: Config, dataset: Dataset, accelerator: accelerate.Accelerato
     )
 
 
-def _steps(s: _Session) -> None:
+def _steps(s: Session) -> None:
     """From `s.state.step` to the end of the schedule; one turn of the inner loop is one optimiser step."""
     options, state, length = s.config.train, s.state, len(s.loader)
     parameters = [parameter for group in s.optimizer.param_groups for parameter in group["params"]]
     epoch_now = 0.0
+    if s.val and state.pending:  # the run was killed before these weights had their score
+        start_evaluation(s, s.val)
     while not state.finished:
         epoch, first = divmod(state.step, length)
         started = time.monotonic()
@@ -268,8 +247,12 @@ def _steps(s: _Session) -> None:
             if log:
                 s.report.log(state.step, s.total, epoch_now, rate, s.loader.waited)
             if s.val and evaluate_now:
-                _evaluate(s, s.val)
+                start_evaluation(s, s.val)
+                if end or options.early_stop:  # whether to stop must not depend on how fast the score comes
+                    take_score(s)
                 end = end or 0 < options.early_stop <= state.stale
+            elif s.scoring.ready:
+                take_score(s)
             if end or _due(state.step, options.save_every, length):
                 state.finished, state.seconds = end, time.monotonic() - s.began
                 _save(s)
@@ -278,7 +261,7 @@ def _steps(s: _Session) -> None:
             started = time.monotonic()
 
 
-def _use_less_memory(s: _Session, problem: str) -> None:
+def _use_less_memory(s: Session, problem: str) -> None:
     """Halve the micro-batch. Raises `TrainingError` where that is impossible."""
     batch = s.config.train.batch_size // s.accelerator.num_processes
     options = [n for n in range(2 * s.state.accumulate, batch + 1) if batch % n == 0]
@@ -301,7 +284,7 @@ def _use_less_memory(s: _Session, problem: str) -> None:
     )
 
 
-def _look(s: _Session, read: list[tuple[Step, list[float]]]) -> None:
+def _look(s: Session, read: list[tuple[Step, list[float]]]) -> None:
     """Note what has been read of the last steps. Raises `TrainingError` at the first bad one."""
     for step, numbers in read:
         values = dict(zip(step.names, numbers, strict=True))
@@ -311,7 +294,7 @@ def _look(s: _Session, read: list[tuple[Step, list[float]]]) -> None:
         s.report.step(step.number, s.total, step.epoch, values, norm, s.config.train.batch_size)
 
 
-def _stop_on_bad_loss(s: _Session, step: Step, values: dict[str, float]) -> None:
+def _stop_on_bad_loss(s: Session, step: Step, values: dict[str, float]) -> None:
     """All processes come here together, because losses and gradients are shared before the check."""
     names = [[Path(path).name for path in step.paths]]
     if s.accelerator.num_processes > 1:
@@ -326,7 +309,7 @@ def _stop_on_bad_loss(s: _Session, step: Step, values: dict[str, float]) -> None
     )
 
 
-def _fit_length(s: _Session, seconds: float) -> None:
+def _fit_length(s: Session, seconds: float) -> None:
     """With `train.minutes`: estimate the length of the run again. The main process decides for all."""
     if s.clock is None:
         return
@@ -346,48 +329,23 @@ def _due(step: int, epochs: float, length: int) -> bool:
     return epochs > 0 and step % max(1, round(epochs * length)) == 0
 
 
-def _evaluation_is_due(s: _Session, length: int) -> bool:
+def _evaluation_is_due(s: Session, length: int) -> bool:
     if not _due(s.state.step, s.config.train.evaluate_every, length):
         return False
     enough = s.clock is None or s.clock.has_time_for_evaluation()
     return bool(_agree(s, int(enough)))
 
 
-def _agree(s: _Session, value: int) -> int:
+def _agree(s: Session, value: int) -> int:
     """The main process's value. Alone, a process need not ask, nor wait for its device."""
     if s.accelerator.num_processes == 1:
         return value
     return int(accelerate.utils.broadcast(torch.tensor(value, device=s.accelerator.device)))
 
 
-def _evaluate(s: _Session, val: Dataset) -> None:
-    """AP on the validation data, of the averaged weights where there are; saves them when they are the best."""
-    state, model = s.state, s.ema.model if s.ema else s.model
-    began = time.monotonic()
-    with s.report.paused():
-        shown = s.report.bar is not None
-        precision = s.config.train.precision
-        metrics = evaluate(model, val, accelerator=s.accelerator, precision=precision, progress=shown)
-    if s.clock:
-        s.clock.evaluation_seconds = time.monotonic() - began
-    watched = metrics.box if s.config.train.monitor == "box" else metrics.mask or metrics.box
-    ap = watched["ap"]
-    state.metrics = metrics.to_dict()
-    if state.best is None or ap > state.best:
-        state.best, state.best_step, state.stale = ap, state.step, 0
-        if s.accelerator.is_main_process:
-            save_best(s.out, model=model, state=state, config=s.config)
-    else:
-        state.stale += 1
-    kinds = {"box": metrics.box, "mask": metrics.mask, "keypoint": metrics.keypoint}
-    scores = {f"{kind}/ap": numbers["ap"] for kind, numbers in kinds.items() if numbers}
-    s.report.write(state.step, scores)
-    text = ", ".join(f"{name.replace('/ap', ' AP')} {value:.3f}" for name, value in scores.items())
-    note = "best so far" if state.best_step == state.step else f"best {state.best:.3f} at step {state.best_step}"
-    s.report.say(f"step {state.step}: {text} ({note})")
-
-
-def _save(s: _Session) -> None:
+def _save(s: Session) -> None:
+    if s.state.pending != s.state.step:  # the score of weights that are gone would be lost with the process
+        take_score(s)
     if not s.accelerator.is_main_process:
         return
     began = time.monotonic()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import accelerate
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from maskrcnn.errors import TrainingError
+from maskrcnn.training.figures import TAKE_PICTURES, send_pictures
 
 WAIT_WORTH_SAYING = 0.1
 """Part of the time without data from which on more loader processes would pay."""
@@ -32,7 +35,14 @@ class Report:
 
     def __init__(self, accelerator: accelerate.Accelerator, out: Path, *, show: bool, step: int = 0) -> None:
         self.accelerator, self.main = accelerator, accelerator.is_main_process
-        self.console = Console(quiet=not (show and self.main), highlight=False, soft_wrap=True)
+        # A notebook says FORCE_COLOR but shows no bar without widgets: it gets lines, as a file does.
+        self.console = Console(
+            quiet=not (show and self.main),
+            highlight=False,
+            soft_wrap=True,
+            force_terminal=sys.stdout.isatty(),
+            force_jupyter=False,
+        )
         self.path = out / "metrics.jsonl"
         self.bar: Progress | None = None
         if self.main and self.console.is_terminal and show:
@@ -93,19 +103,33 @@ class Report:
             self.say(f"step {step}{goal} epoch {epoch:.2f} {text}{rest}")
         self.losses, self.count, self.images, self.since, self.waited = {}, 0, 0, time.monotonic(), waited
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """One line of `metrics.jsonl`, and the numbers to the trackers. Raises `TrainingError` on a full disk."""
+    def write(self, step: int, values: Mapping[str, Any], *, late: bool = False) -> None:
+        """One line of `metrics.jsonl`, and the numbers to the trackers. Raises `TrainingError` on a full disk.
+
+        `late`: later steps have been written before; Weights & Biases drops such numbers, so it gets them now, with
+        `evaluated_step`.
+        """
         numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
-        try:
+        with _disk(self.path):
             if self.main:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"step": step, **_finite(values)}) + "\n")
-            self.accelerator.log(numbers, step=step)
-        except OSError as error:
-            raise TrainingError(
-                f"{self.path}: cannot write: {error.strerror or error}; earlier checkpoints are intact; "
-                "free some space and go on with --resume"
-            ) from error
+            for tracker in self.accelerator.trackers if self.main else ():
+                if late and tracker.name == "wandb":
+                    tracker.log({**numbers, "evaluated_step": step}, step=None)
+                else:
+                    tracker.log(numbers, step=step)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether there is a tracker that shows pictures; on the main process alone."""
+        return self.main and any(tracker.name in TAKE_PICTURES for tracker in self.accelerator.trackers)
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray], *, late: bool = False) -> None:
+        """Pictures (h, w, 3) uint8 by name to the trackers; errors and `late` as in `write`."""
+        if pictures and self.takes_pictures:
+            with _disk(self.path):
+                send_pictures(self.accelerator.trackers, pictures, step, late=late)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -126,6 +150,17 @@ class Report:
             self.bar.stop()
         for tracker in self.accelerator.trackers:  # end_training() would also end the caller's process group
             tracker.finish()
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: cannot write: {error.strerror or error}; earlier checkpoints are intact; "
+            "free some space and go on with --resume"
+        ) from error
 
 
 def _forget_after(path: Path, step: int) -> None:

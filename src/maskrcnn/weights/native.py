@@ -39,6 +39,7 @@ def save_model(
     config: Config | None = None,
     metrics: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint folder, atomically; what was there before is replaced.
 
@@ -48,12 +49,14 @@ def save_model(
         config: of the run; None: the model's own with default training options.
         metrics: plain JSON types.
         extra: further entries of `model.json`: step, epoch.
+        tensors: weights in place of the network's own.
 
     Raises:
         TrainingError: the disk is full or does not let us write.
     """
     return replace_folder(
-        Path(folder), lambda fresh: write_model(model, fresh, config=config, metrics=metrics, extra=extra)
+        Path(folder),
+        lambda fresh: write_model(model, fresh, config=config, metrics=metrics, extra=extra, tensors=tensors),
     )
 
 
@@ -64,6 +67,7 @@ def write_model(
     config: Config | None = None,
     metrics: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """The two files of `save_model` into an existing folder. Raises `OSError`."""
     config = config or Config(model=model.config, data=model.data)
@@ -80,7 +84,7 @@ def write_model(
         "metrics": dict(metrics or {}),
         **(extra or {}),
     }
-    write_tensors(model.state_dict(), folder / TENSORS)
+    write_tensors(model.state_dict() if tensors is None else tensors, folder / TENSORS)
     write_json(header, folder / HEADER)
 
 

@@ -7,7 +7,7 @@ and keypoints are understood. What points nowhere is left out and counted; what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn.data.formats.coco_columns import LEFT_OUT, UNKNOWN, columns_of
+from maskrcnn.data.formats.coco_federated import federated_of
 from maskrcnn.data.formats.coco_files import coco_files, image_folders, split_of, unpacked
 from maskrcnn.data.formats.coco_objects import Objects, is_id, number_of
 from maskrcnn.data.formats.json_parts import NotInParts, json_parts
@@ -40,8 +41,12 @@ def sniff(path: Path) -> bool:
     return bool(coco_files(path))
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, truth_only: bool = False) -> Dataset:
     """Open a COCO JSON file, or all splits of a folder.
+
+    Args:
+        path: file or folder.
+        truth_only: keep images whose file is missing, where the JSON says how large they are.
 
     Raises:
         DataError: not JSON, without images or categories, or files that disagree about the categories.
@@ -52,7 +57,7 @@ def read(path: Path) -> Dataset:
     skipped = Skipped()
     parts = [_read_file(file) for file in files]
     categories = _agreed(parts)
-    images = _Images(skipped)
+    images = _Images(skipped, truth_only)
     sets = [images.add(part, split_of(part.objects.file, path, len(files))) for part in parts]
     masks = any(kind != NO_MASK for part in parts for kind in part.objects.mask_kind)
     categories = _without_placeholder(categories, parts, skipped)
@@ -66,6 +71,8 @@ def read(path: Path) -> Dataset:
         tables.append(Table(columns, np.arange(len(listed.ids))))
         skipped.extend(part.objects.skipped)
     table = concat(tables)
+    used = (image for pair in zip(parts, sets, strict=True) for image in _numbered(*pair))
+    federated = federated_of(categories, used, label_of, skipped)
     if not len(table):
         reason = f"; {skipped.sentences()[0]}" if skipped else ""
         raise DataError(f"holds no image that can be used{reason}", path=path)
@@ -77,6 +84,7 @@ def read(path: Path) -> Dataset:
         name=str(path),
         format=NAME,
         warnings=tuple(skipped.sentences()),
+        federated=federated,
     )
 
 
@@ -205,11 +213,19 @@ class _Listed:
         }
 
 
+def _numbered(part: _Part, listed: _Listed) -> Iterator[tuple[Path, int, dict]]:
+    """(file, id in the data set, image) of the images that are used."""
+    for image in part.images:
+        row = listed.keys.get(image["id"], LEFT_OUT) if isinstance(image, dict) and is_id(image.get("id")) else LEFT_OUT
+        if row >= 0:
+            yield part.objects.file, listed.ids[row], image
+
+
 class _Images:
     """Finds the files of images, and gives every image an id of its own."""
 
-    def __init__(self, skipped: Skipped) -> None:
-        self.skipped = skipped
+    def __init__(self, skipped: Skipped, truth_only: bool) -> None:
+        self.skipped, self.truth_only = skipped, truth_only
         self.taken: set[int] = set()
         self.seen: set[tuple[str, str]] = set()
 
@@ -232,7 +248,7 @@ class _Images:
                 self.skipped.add("images whose id is there twice", file, key, None, f"id {key}")
                 continue
             listed.keys[key] = LEFT_OUT
-            place = find(name)
+            place = find(name) or (file.parent / name if self.truth_only else None)
             size = self._size(image, place, name, file)
             if place is None or size is None:
                 continue

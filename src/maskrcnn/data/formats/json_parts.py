@@ -42,6 +42,29 @@ def json_parts(file: Path) -> Iterator[tuple[str, Any]]:
             yield from _pairs(data)
 
 
+def list_parts(file: Path) -> Iterator[list[Any]]:
+    """The elements of a file that is one list, in pieces.
+
+    Raises:
+        NotInParts: the file is no list, or not as everybody writes it. Pieces may have come before.
+    """
+    with file.open("rb") as stream:
+        try:
+            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:  # an empty file
+            raise NotInParts from error
+        with data:
+            place = _GAP.match(data).end()  # type: ignore[union-attr]
+            if data[place : place + 1] != b"[":
+                raise NotInParts
+            place, closed = place + 1, False
+            while not closed:
+                piece, place, closed = _piece(data, place)
+                yield piece
+            if data[place:].strip():
+                raise NotInParts
+
+
 def _pairs(data: mmap.mmap) -> Iterator[tuple[str, Any]]:
     start = _GAP.match(data).end()  # type: ignore[union-attr]
     if data[start : start + 1] != b"{":

@@ -1,0 +1,90 @@
+"""The command `evaluate`: a model or a results file in, a table on the terminal and files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskrcnn.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from maskrcnn.dataset import Dataset
+    from maskrcnn.evaluation.bootstrap import Difference
+    from maskrcnn.evaluation.findings import Findings
+
+
+def evaluate(given: Any) -> None:
+    """Measure, explain and compare, as far as it is asked for."""
+    from maskrcnn.cli.commands import _say, _write_json
+    from maskrcnn.cli.measured import measured_data
+    from maskrcnn.evaluation.findings import score
+
+    limits = given.max_detections
+    if limits and min(limits) < 1:
+        raise ConfigError(f"--max-detections {min(limits)} must be at least 1, such as 1 10 100")
+    if given.draws is not None and given.draws < 1:
+        raise ConfigError(f"--draws {given.draws} must be at least 1, such as 1000")
+    dataset, notes = measured_data(given)
+    for note in notes:
+        _say(f"note: {note}")
+    findings = _found(given, given.model, dataset)
+    other = _found(given, given.compare, dataset) if given.compare else None
+    metrics = score(
+        findings,
+        dataset,
+        max_detections=limits,
+        boundary=given.boundary,
+        lvis=given.lvis,
+        voc=given.voc,
+        by_count=given.explain,
+    )
+    print(metrics)
+    explanation = comparison = None
+    if given.explain:
+        from maskrcnn.evaluation.bootstrap import SAMPLES
+        from maskrcnn.evaluation.explain import explain_findings
+
+        explanation = explain_findings(findings, dataset, samples=given.draws or SAMPLES)
+        print(f"\n{explanation}")
+    if other is not None:
+        comparison = _compared(given, findings, other, dataset)
+    if given.json:
+        _write_json(Path(given.json), metrics.to_dict())
+    if given.out:
+        from maskrcnn.evaluation.files import write_evaluation
+
+        files = write_evaluation(given.out, metrics, findings=findings, explanation=explanation, comparison=comparison)
+        if explanation is not None:
+            from maskrcnn.view.evaluation import evaluation_report
+
+            page, names = Path(given.out) / "report.html", (given.model, given.compare or "")
+            try:
+                evaluation_report(explanation, metrics, dataset, page, comparison=comparison, names=names)
+            except OSError as error:
+                message = f"cannot write: {error.strerror or error}; choose another --out"
+                raise DataError(message, path=page) from error
+            files.append(page)
+        _say(f"{', '.join(file.name for file in files)} in {given.out}")
+
+
+def _found(given: Any, model: str, dataset: Dataset) -> Findings:
+    """What the model, or the results file, found."""
+    from maskrcnn.cli.measured import open_predictor
+    from maskrcnn.evaluation.evaluate import find
+
+    if model.lower().endswith(".json"):
+        return find(model, dataset)
+    asked = given.clone()
+    asked.model = model
+    return find(open_predictor(asked), dataset)
+
+
+def _compared(given: Any, first: Findings, second: Findings, dataset: Dataset) -> dict[str, Difference]:
+    from maskrcnn.evaluation.explain import compare_findings
+    from maskrcnn.evaluation.explained_text import difference_line
+
+    comparison = compare_findings(first, second, dataset, samples=given.draws)
+    print(f"\n{given.model} -> {given.compare}")
+    for kind, difference in comparison.items():
+        print(difference_line(kind, difference))
+    return comparison
