@@ -53,19 +53,24 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         seen.append((config, keywords))
         return SimpleNamespace(checkpoint="runs/x/checkpoints/best")
 
-    def evaluate(*arguments: Any, **keywords: Any) -> Any:
+    def find(*arguments: Any, **keywords: Any) -> str:
         seen.append((*arguments, keywords))
+        return "findings"
+
+    def score(findings: str, dataset: Dataset, **keywords: Any) -> Any:
+        seen.append(keywords)
         return SimpleNamespace(to_dict=lambda: {"box": {"ap": 0.5}})
 
     def fake(module: str, **names: Any) -> None:
         monkeypatch.setitem(sys.modules, f"maskrcnn.{module}", SimpleNamespace(**names))
 
-    fake("data.open", open_dataset=lambda path, format="auto", boxes="given": a_dataset())
+    fake("data.open", open_dataset=lambda path, format="auto", boxes="given", truth_only=False: a_dataset())
     fake("data.check", check_dataset=lambda dataset, progress=False: ["0.png: bad polygon", "1.png: bad box"])
     repair = SimpleNamespace(check_and_repair=lambda data, **_: (data, ["0.png: bad polygon", "1.png: bad box"], []))
     fake("data.repair", **vars(repair))
     fake("training.loop", train=train)
-    fake("evaluation.evaluate", evaluate=evaluate)
+    fake("evaluation.evaluate", find=find)
+    fake("evaluation.findings", score=score)
     fake("predict.predictor", Predictor=SimpleNamespace(load=lambda *given, **options: (*given, options)))
     fake("weights.imagenet", imagenet_file=lambda name: Path(f"{name}.pth"))
     return seen
@@ -130,8 +135,8 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
         ("train", "missing: DATA; `maskrcnn COMMAND --help` explains it"),
         ("predict M", "missing: SOURCE; give images or folders after M, or an image alone for torchvision:maskrcnn"),
         ("convert data A", "missing: DST, --to; "),
-        ("inspect", "a command is missing: data; "),
-        ("inspect model", "unknown command 'model'; commands: data"),
+        ("inspect", "a command is missing: data, model, weights, run; "),
+        ("inspect modle", "unknown command 'modle', did you mean 'model'?; commands: data, model"),
         ("train D --model.rpn.nms_iuo 0.6", "unknown option --model.rpn.nms_iuo, did you mean '--model.rpn.nms_iou'?"),
         ("train D --trian.batch_size=4", "unknown option --trian.batch_size, did you mean '--train.batch_size'?"),
         ("train D --model.rpn.nms 0.6", "unknown option --model.rpn.nms"),
@@ -275,7 +280,16 @@ def test_evaluate_prints_and_writes(calls: Calls, tmp_path: Path) -> None:
     assert run("evaluate", "M", "D", "--json", str(file), "--trust") == 0
     model, dataset, keywords = calls[0]
     assert (model, len(dataset), keywords) == (("M", {"device": "auto", "trust": True}), 5, {})
+    assert calls[1] == {"max_detections": None, "boundary": False, "lvis": False, "voc": False, "by_count": False}
     assert json.loads(file.read_text()) == {"box": {"ap": 0.5}}
+
+
+def test_evaluate_takes_limits_and_kinds(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate", "found.json", "D", "--max-detections", "1", "300", "--boundary", "--lvis", "--voc") == 0
+    assert calls[0][0] == "found.json"  # a results file needs no model
+    assert calls[1] == {"max_detections": [1, 300], "boundary": True, "lvis": True, "voc": True, "by_count": False}
+    message = error_of(capsys, "evaluate", "M", "D", "--max-detections", "0")
+    assert message == "--max-detections 0 must be at least 1, such as 1 10 100"
 
 
 def test_evaluate_names_the_known_splits(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,7 +298,7 @@ def test_evaluate_names_the_known_splits(calls: Calls, capsys: pytest.CaptureFix
 
 
 def test_evaluate_takes_data_without_splits_whole(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["maskrcnn.data.open"], "open_dataset", lambda path, format, boxes: a_dataset(()))
+    monkeypatch.setattr(sys.modules["maskrcnn.data.open"], "open_dataset", lambda *given, **options: a_dataset(()))
     assert run("evaluate", "M", "D") == 0
     assert len(calls[0][1]) == 10
 

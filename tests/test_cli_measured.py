@@ -27,8 +27,10 @@ def seen(model, tmp_path, monkeypatch):
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
     found = []
 
-    def measure(predictor, dataset):
+    def find(predictor, dataset):
         found.append((predictor.model, dataset))
+
+    def score(findings, dataset, **options):
         return "AP"
 
     def save(stream, out, kinds):
@@ -38,7 +40,8 @@ def seen(model, tmp_path, monkeypatch):
     def load(path, **options):
         return SimpleNamespace(model=model, stream=lambda *sources, **options: model)
 
-    monkeypatch.setattr("maskrcnn.evaluation.evaluate.evaluate", measure)
+    monkeypatch.setattr("maskrcnn.evaluation.evaluate.find", find)
+    monkeypatch.setattr("maskrcnn.evaluation.findings.score", score)
     monkeypatch.setattr("maskrcnn.predict.results.save_results", save)
     monkeypatch.setattr("maskrcnn.predict.predictor.Predictor.load", load)
     return found

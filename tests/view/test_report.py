@@ -102,7 +102,7 @@ def test_pictures_are_small_jpegs():
 
 def test_bars_are_as_long_as_their_values():
     chart = bars(["a", "b"], {"train": [100, 50], "val": [0, 25]}, "title")
-    widths = [float(w) for w in re.findall(r'width="([\d.]+)" height="9.0"', chart)]
+    widths = [float(w) for w in re.findall(r'width="([\d.]+)" height="11.0"', chart)]
     np.testing.assert_allclose(widths, [300, 0, 150, 75])
     assert "<title>a, train: 100</title>" in chart
 

@@ -115,14 +115,25 @@ def _declare(command: Any) -> None:
     p.add_argument("--config", default=None, **file | {"type": str | None})
     options.add_options(p)
 
-    p = command("evaluate", "measure COCO AP of a model")
-    p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint folder or weight file")
+    usage = "maskrcnn evaluate MODEL|RESULTS.json DATA [DATA ...] [options]"
+    p = command("evaluate", "measure AP of a model, or of a file of COCO results, and explain it", usage=usage)
+    p.add_argument("model", type=str, metavar="MODEL", help="run, checkpoint, weight file, or .json of COCO results")
     p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=f"{DATA}; or {PIPELINE}")
     p.add_argument("--split", **optional, help="part of the data, where it has parts; without: val, or the only one")
     p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the classes of the records: {NAMES}")
     p.add_argument("--model-config", **theirs)
     p.add_argument("--format", **formats)
     p.add_argument("--boxes", **boxes)
+    p.add_argument("--max-detections", type=int, nargs="+", metavar="N",
+                   help="limits of detections an image and class; without: 1 10 100")  # fmt: skip
+    p.add_argument("--boundary", action="store_true", help="boundary AP too")
+    p.add_argument("--lvis", action="store_true", help="LVIS's numbers too; needs LVIS's annotations")
+    p.add_argument("--voc", action="store_true", help="Pascal VOC's AP too")
+    p.add_argument("--explain", action="store_true", help="say what is wrong most, and how sure the numbers are")
+    p.add_argument("--compare", **optional, metavar="OTHER", help="model or results: is it better than MODEL?")
+    p.add_argument("--draws", type=int | None, default=None, metavar="N",
+                   help="samples of the images for --explain and --compare; without: 200, to compare 1000")  # fmt: skip
+    p.add_argument("--out", **optional, metavar="DIR", help="write all numbers, the results and report.html here")
     p.add_argument("--json", **optional, metavar="FILE", help="write all numbers here too")
     p.add_argument("--device", **device)
     p.add_argument("--trust", **trust)
@@ -169,7 +180,7 @@ def _declare(command: Any) -> None:
     p.add_argument("--compare", **optional, metavar="EARLIER.json", help="put the numbers next to earlier ones")
     p.add_argument("--trust", **trust)
 
-    p = command("inspect", "look inside data")
+    p = command("inspect", "look inside data, a model, its weights, or a run")
     inside = p.add_subcommands(dest="what", required=True)
     p = command("data", "say what is in a data set and what is wrong with it", inside)
     p.add_argument("dataset", type=str, nargs="+", metavar="DATA", help=DATA)
@@ -179,6 +190,29 @@ def _declare(command: Any) -> None:
     p.add_argument("--html", **optional, metavar="FILE", help="write a page with pictures, charts and all problems")
     p.add_argument("--config", default=None, **file | {"type": str | None})
     options.add_options(p)
+
+    usage = "maskrcnn inspect model MODEL [IMAGE] [--data DATA] [options]"
+    p = command("model", "show every stage of one image's way through a model, on a page", inside, usage)
+    p.add_argument("model", type=str, metavar="MODEL", help=MODEL)
+    p.add_argument("image", type=str | None, nargs="?", metavar="IMAGE", help="without: the first annotated of --data")
+    p.add_argument("--data", **several, metavar="DATA", help="where the truth of IMAGE is; without: no losses")
+    p.add_argument("--format", **formats)
+    p.add_argument("--boxes", **boxes)
+    p.add_argument("--model-config", **theirs)
+    p.add_argument("--layers", **several, metavar="NAME", help="whose maps to show; without: trunk and pyramid")
+    p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are drawn dotted")
+    p.add_argument("--out", type=str, default="inspect-model.html", metavar="FILE", help="the page")
+
+    usage = "maskrcnn inspect weights MODEL [OTHER] [options]"
+    p = command("weights", "say what is odd about the numbers of a model, or compare two", inside, usage)
+    p.add_argument("model", type=str, metavar="MODEL", help=MODEL)
+    p.add_argument("other", type=str | None, nargs="?", metavar="OTHER", help="to compare with")
+    p.add_argument("--model-config", **theirs)
+    p.add_argument("--out", **optional, metavar="FILE", help="write a page with histograms and charts")
+
+    p = command("run", "show the curves of training runs and what is odd about them", inside)
+    p.add_argument("run", type=str, nargs="+", metavar="DIR", help="folder of a run; several are compared")
+    p.add_argument("--out", **optional, metavar="FILE", help="write a page with charts")
 
     p = command("convert", "write data, weights or a config in another format")
     inside = p.add_subcommands(dest="what", required=True)

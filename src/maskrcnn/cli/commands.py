@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn import options
+from maskrcnn.cli.evaluated import evaluate
+from maskrcnn.cli.inspected import inspect_model, inspect_run, inspect_weights
 from maskrcnn.config import Config, ModelConfig
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.pipeline.read import looks_like_pipeline
@@ -53,19 +55,6 @@ def train(given: Any) -> None:
         device=given.device,
     )
     _say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
-
-
-def evaluate(given: Any) -> None:
-    from maskrcnn.cli.measured import measured_data, open_predictor
-    from maskrcnn.evaluation.evaluate import evaluate as measure
-
-    dataset, notes = measured_data(given)
-    for note in notes:
-        _say(f"note: {note}")
-    metrics = measure(open_predictor(given), dataset)
-    print(metrics)
-    if given.json:
-        _write_json(Path(given.json), metrics.to_dict())
 
 
 def predict(given: Any) -> None:
@@ -244,6 +233,9 @@ COMMANDS = {
     "export": export,
     "benchmark": benchmark,
     "inspect data": inspect_data,
+    "inspect model": inspect_model,
+    "inspect weights": inspect_weights,
+    "inspect run": inspect_run,
     "convert data": convert_data,
     "convert config": convert_config,
     "convert weights": convert_weights,

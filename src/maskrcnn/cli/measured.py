@@ -151,7 +151,7 @@ def _data(given: Any) -> Dataset:
     from maskrcnn.data.open import open_dataset
 
     if not given.label_map or given.format not in ("auto", "tfrecord"):
-        return open_dataset(given.dataset, given.format, boxes=given.boxes)
+        return open_dataset(given.dataset, given.format, boxes=given.boxes, truth_only=_truth_only(given))
     from maskrcnn.data.formats import tfrecord
     from maskrcnn.data.merge import merge_datasets
     from maskrcnn.pipeline.data import open_records
@@ -163,6 +163,11 @@ def _data(given: Any) -> Dataset:
         for path in given.dataset
     ]
     return _with_boxes(merge_datasets(opened), given)
+
+
+def _truth_only(given: Any) -> bool:
+    """Whether results are measured, which need no image."""
+    return all(str(model).lower().endswith(".json") for model in (given.model, given.compare) if model)
 
 
 def _with_boxes(dataset: Dataset, given: Any) -> Dataset:

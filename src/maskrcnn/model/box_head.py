@@ -153,9 +153,7 @@ class BoxHead(nn.Module):
         if probabilities is None:
             probabilities = output.logits.softmax(dim=-1)
         threshold = config.score_threshold if score_threshold is None else score_threshold
-        scores = torch.where(
-            self._wanted(probabilities, threshold, proposals), probabilities[..., : self.classes], -1.0
-        )
+        scores = torch.where(self.wanted(probabilities, threshold, proposals), probabilities[..., : self.classes], -1.0)
         most = config.detections_per_image or 100
         if config.candidates_per_image is None or config.detections_per_class is not None:
             return self._decode_each_class(scores, output.deltas, proposals.boxes, sizes, most, smallest)
@@ -171,7 +169,7 @@ class BoxHead(nn.Module):
         keep = nms_keep(boxes, score, label, valid, config.nms_iou)
         return self._best(boxes, torch.where(keep, score, -1.0), label, sizes, most)
 
-    def _wanted(self, probabilities: Tensor, threshold: Tensor | float, proposals: Proposals) -> Tensor:
+    def wanted(self, probabilities: Tensor, threshold: Tensor | float, proposals: Proposals) -> Tensor:
         """Which classes of which proposals are candidates, (B, N, C) bool."""
         scores = probabilities[..., : self.classes]
         if self.config.classes_per_box == "all":

@@ -8,8 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrcnn.config import PoolerConfig
-from maskrcnn.ops.crop_and_resize import crop_and_resize, multilevel_crop_and_resize
-from maskrcnn.ops.roi_align import multilevel_roi_align
+from maskrcnn.ops.crop_and_resize import (
+    crop_and_resize,
+    fractions_of,
+    multilevel_crop_and_resize,
+    rounded_levels,
+)
+from maskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
 
 
 def from_pyramid(
@@ -99,6 +104,15 @@ def _roi_align(
         sampling_ratio=pooler.sampling_ratio,
         aligned=pooler.aligned,
     )
+
+
+def levels_of(
+    boxes: Tensor, pooler: PoolerConfig, levels: int, *, frame: tuple[int, int], inclusive: bool = False
+) -> Tensor:
+    """Which of `levels` maps `from_pyramid` reads boxes (R, 4) from: (R,) int64, 0 = the finest."""
+    if pooler.kind == "crop_and_resize" and pooler.levels == "round":
+        return rounded_levels(fractions_of(boxes, frame, inclusive=inclusive), frame, levels)
+    return assign_levels(boxes, levels)
 
 
 def crop_side(pooler: PoolerConfig) -> int:

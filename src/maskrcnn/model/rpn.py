@@ -33,6 +33,22 @@ class RPNTargets(NamedTuple):
     deltas: Tensor
 
 
+class AnchorLabels(NamedTuple):
+    """What each of A anchors could learn, before any is sampled.
+
+    Attributes:
+        anchors: (A, 4), or (B, A, 4) where each image sees them differently.
+        positive: (B, A) bool.
+        negative: (B, A) bool; those that are neither are ignored.
+        matched: (B, A) int64, the object of each.
+    """
+
+    anchors: Tensor
+    positive: Tensor
+    negative: Tensor
+    matched: Tensor
+
+
 class RPN(nn.Module):
     """3x3 convolutions, then objectness and box deltas of each anchor; shared by all levels.
 
@@ -152,7 +168,7 @@ class RPN(nn.Module):
                 score, index = self._best(score, pre)
                 delta = gather(delta, index)
                 anchor = anchor[index] if anchor.ndim == 2 else gather(anchor, index)
-            boxes.append(self._refine(delta, anchor))
+            boxes.append(self.refine(delta, anchor))
             scores.append(score)
             levels.append(torch.full_like(score, level, dtype=torch.int64))
         box, score, group = torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels, 1)
@@ -182,7 +198,8 @@ class RPN(nn.Module):
         scores_found = best if config.score == "softmax" else best.sigmoid()
         return Proposals(torch.where(valid[..., None], box, 0.0), torch.where(valid, scores_found, 0.0), valid)
 
-    def _refine(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+    def refine(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Deltas (..., 4) on anchors (..., 4) -> boxes (..., 4), not cut."""
         config = self.config
         return decode(
             deltas, anchors, config.box_weights, limited=config.limit_log_scale, limited_below=config.limit_shrinking
@@ -202,8 +219,8 @@ class RPN(nn.Module):
         return (large if flat else large & (sides > 0)).all(dim=-1)
 
     @torch.no_grad()
-    def targets(self, anchors: Tensor, targets: Targets, sizes: Tensor) -> RPNTargets:
-        """Match anchors (A, 4) to the truth and sample a fixed number of them an image of content `sizes` (B, 2)."""
+    def label(self, anchors: Tensor, targets: Targets, sizes: Tensor) -> AnchorLabels:
+        """Match anchors (A, 4) to the truth of images of content `sizes` (B, 2)."""
         config = self.config
         anchors, inside = self.on_images(anchors, sizes, train=True)
         found = match(
@@ -219,6 +236,13 @@ class RPN(nn.Module):
         negative = (found.iou < config.background_iou) & ~found.forced & ~found.ignored
         if inside is not None:
             negative &= inside
+        return AnchorLabels(anchors, positive, negative, found.matched)
+
+    @torch.no_grad()
+    def targets(self, anchors: Tensor, targets: Targets, sizes: Tensor) -> RPNTargets:
+        """Label anchors (A, 4) and sample a fixed number of them an image of content `sizes` (B, 2)."""
+        config = self.config
+        anchors, positive, negative, matched = self.label(anchors, targets, sizes)
         noise = counter_noise(targets.keys, anchors.shape[-2])
         most = int(config.samples_per_image * config.positive_fraction)
         positive_index, is_positive = choose(positive, noise, most)
@@ -227,7 +251,7 @@ class RPN(nn.Module):
         indices = torch.cat([positive_index, negative_index], dim=1)
         sampled = torch.cat([is_positive, is_negative], dim=1)
         positive = torch.cat([is_positive, torch.zeros_like(is_negative)], dim=1)
-        goal = gather(targets.boxes, gather(found.matched, indices))
+        goal = gather(targets.boxes, gather(matched, indices))
         start = anchors[indices] if anchors.ndim == 2 else gather(anchors, indices)
         return RPNTargets(indices, positive, sampled, encode(goal, start, config.box_weights))
 

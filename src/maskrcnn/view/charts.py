@@ -1,4 +1,7 @@
-"""Charts as inline SVG for `view/report.py`: bars, histograms, scatter plots. Colours come from the page's style."""
+"""Charts as inline SVG for `view/report.py`: bars, histograms, scatter plots, lines.
+
+Colours come from the page's style.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ WIDTH = 560
 SERIES = 5  # colours that the style knows
 MOST_POINTS = 2000  # of a scatter plot
 LONGEST = 26  # letters of a name beside a bar
+LINE_POINTS = 300  # of a line; more are averaged
+DASHES = ("none", "6 3", "2 3")  # of a line, when the colours are used up
 
 Marks = Sequence[tuple[float, str]]
 """Lines across a chart: (value, name)."""
@@ -57,7 +62,7 @@ class Axis:
         """Round values, three to nine."""
         if self.log:
             return _log_ticks(self.low, self.high)
-        rough = (self.high - self.low) / 5
+        rough = (self.high - self.low) / 5.5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
         return [n * step for n in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
@@ -77,7 +82,7 @@ def bars(
     names: Sequence[str], series: Mapping[str, Sequence[float]], title: str, *, longest: float | None = None
 ) -> Html:
     """A horizontal bar for each name and series, with its value at the end; `longest` is the value of a full bar."""
-    thick, gap, left = (14, 10, 190) if len(series) == 1 else (10, 10, 190)
+    thick, gap, left = (14, 10, 190) if len(series) == 1 else (12, 10, 190)
     height = len(names) * (thick * len(series) + gap)
     most = longest or max([1.0, *(float(v) for values in series.values() for v in values)])
     axis = Axis(0, most, left, WIDTH - 70)
@@ -85,13 +90,17 @@ def bars(
     for number, name in enumerate(names):
         top = number * (thick * len(series) + gap) + gap / 2
         middle = top + thick * len(series) / 2
-        parts.append(_text(_short(name), left - 8, middle + 4, anchor="end", class_="name", hint=name))
+        parts.append(words(shortened(name), left - 8, middle + 4, anchor="end", class_="name", hint=name))
         for index, (label, values) in enumerate(series.items()):
             y, end = top + index * thick, float(axis.at(values[number]))
-            hint = f"{name}, {label}: {_number(values[number])}" if label else f"{name}: {_number(values[number])}"
-            parts.append(_bar(left, y, end - left, thick - 1, index, hint))
-            parts.append(_text(_number(values[number]), end + 5, y + thick - 3))
-    return _chart(parts, height, title, list(series))
+            hint = (
+                f"{name}, {label}: {short_number(values[number])}"
+                if label
+                else f"{name}: {short_number(values[number])}"
+            )
+            parts.append(block(left, y, end - left, thick - 1, index, hint))
+            parts.append(words(short_number(values[number]), end + 5, y + thick - 3))
+    return drawing(parts, height, title, list(series))
 
 
 def histogram(
@@ -118,18 +127,18 @@ def histogram(
     bottom, left = height - 40, 55
     x = Axis(float(edges[0]), float(edges[-1]), left, WIDTH - 15, log)
     y = Axis.around(counts.sum(axis=0), bottom, 22 if marks else 10)
-    parts = [*_left_axis(y, left), *_bottom_axis(x, bottom, label)]
+    parts = [*left_axis(y, left), *bottom_axis(x, bottom, label)]
     places, base = x.at(edges), np.zeros(counts.shape[1])
     for index, (name, values) in enumerate(zip(series, counts, strict=True)):
         for first, stop, low, value, at in zip(places[:-1], places[1:], base, values, range(len(values)), strict=True):
             if value:
                 tops = y.at(np.array([low, low + value]))
-                span = f"{_number(edges[at])} to {_number(edges[at + 1])}"
-                hint = f"{name + ', ' if name else ''}{span}: {_number(value)}"
-                parts.append(_bar(first + 0.5, tops[1], max(stop - first - 1, 0.5), tops[0] - tops[1], index, hint))
+                span = f"{short_number(edges[at])} to {short_number(edges[at + 1])}"
+                hint = f"{name + ', ' if name else ''}{span}: {short_number(value)}"
+                parts.append(block(first + 0.5, tops[1], max(stop - first - 1, 0.5), tops[0] - tops[1], index, hint))
         base += values
     parts += _marks(x, marks, bottom)
-    return _chart(parts, height, title, list(series))
+    return drawing(parts, height, title, list(series))
 
 
 def scatter(
@@ -156,7 +165,7 @@ def scatter(
     left, bottom = 55, height - 40
     across = Axis.around(np.concatenate([x, shapes[:, 0]]), left, WIDTH - 15, log)
     up = Axis.around(np.concatenate([y, shapes[:, 1]]), bottom, 24, log)
-    parts = [*_left_axis(up, left), *_bottom_axis(across, bottom, labels[0]), _text(labels[1], 4, 14)]
+    parts = [*left_axis(up, left), *bottom_axis(across, bottom, labels[0]), words(labels[1], 4, 14)]
     points = np.stack([across.at(x), up.at(y)], axis=1)
     radii = (
         np.clip(10 * np.sqrt(weights / weights.max(initial=1)), 2.2, None) if len(set(weights.tolist())) > 1 else 2.2
@@ -171,42 +180,129 @@ def scatter(
         parts.append(Html(f'<rect class="shape" x="{a - 4:.1f}" y="{b - 4:.1f}" width="8" height="8"/>'))
     if shapes_name and len(shapes):
         parts.append(Html(f'<rect class="shape" x="{WIDTH - 130}" y="6" width="8" height="8"/>'))
-        parts.append(_text(shapes_name, WIDTH - 117, 14))
-    return _chart(parts, height, title, [])
+        parts.append(words(shapes_name, WIDTH - 117, 14))
+    return drawing(parts, height, title, [])
+
+
+def line_chart(
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    title: str,
+    *,
+    label: str = "",
+    log: bool = False,
+    dots: bool = False,
+    marks: Marks = (),
+    height: int = 260,
+) -> Html:
+    """Lines through points, several in one chart.
+
+    Args:
+        series: x (N,) and y (N,) by name, x ascending; "" for a single one. What is not finite leaves a gap. Of more
+            than 300 points means of neighbours are drawn.
+        label: what lies on the horizontal axis, with its unit.
+        log: logarithmic vertical axis, of positive numbers.
+        dots: a dot at each point too.
+        marks: lines across, such as the best step.
+    """
+    values = [np.asarray(y, np.float64) for _, y in series.values()]
+    places = [np.asarray(x, np.float64) for x, _ in series.values()]
+    bottom, left = height - 40, 60
+    across = Axis.around(np.concatenate([*places, np.zeros(0)]), left, WIDTH - 15)
+    up = Axis.around(np.concatenate([*values, np.zeros(0)]), bottom, 22 if marks else 10, log)
+    parts = [*left_axis(up, left), *bottom_axis(across, bottom, label)]
+    for index, (name, x, y) in enumerate(zip(series, places, values, strict=True)):
+        y = np.where(y > 0, y, np.nan) if log else y
+        parts += _line(*_thinned(across.at(x), up.at(y)), index)
+        if dots:
+            for a, b, at, value in zip(across.at(x), up.at(y), x, y, strict=True):
+                if math.isfinite(b):
+                    hint = f"{name + ', ' if name else ''}{short_number(at)}: {short_number(value)}"
+                    parts.append(Html(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" style="fill: {series_color(index)}">'
+                                      f"<title>{text(hint)}</title></circle>"))  # fmt: skip
+    parts += _marks(across, marks, bottom)
+    return drawing(parts, height, title, list(series))
+
+
+def _line(x: np.ndarray, y: np.ndarray, index: int) -> list[Html]:
+    dash = DASHES[index // SERIES % len(DASHES)]
+    style = f"fill: none; stroke: {series_color(index)}; stroke-width: 1.6; stroke-dasharray: {dash}"
+    runs = np.split(np.arange(len(x)), np.flatnonzero(~np.isfinite(y)))
+    lines = []
+    for run in runs:
+        points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in run if math.isfinite(y[i]))
+        if points:
+            lines.append(Html(f'<polyline points="{points}" style="{style}"/>'))
+    return lines
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most 300 points: means of groups; a group without a finite number stays a gap."""
+    if len(x) <= LINE_POINTS:
+        return x, y
+    groups = [group for group in np.array_split(np.arange(len(x)), LINE_POINTS) if len(group)]
+    means = [y[group][np.isfinite(y[group])] for group in groups]
+    return (
+        np.array([x[group].mean() for group in groups]),
+        np.array([some.mean() if len(some) else np.nan for some in means]),
+    )
+
+
+def spark(counts: Sequence[float] | np.ndarray, hint: str = "", width: int = 120, height: int = 26) -> Html:
+    """A histogram (B,) as small as a word, for a table."""
+    counts = np.asarray(counts, np.float64)
+    tall = np.sqrt(counts / counts.max(initial=1e-12)) * (height - 2)  # rare numbers stay visible
+    step = width / max(len(counts), 1)
+    path = "".join(
+        f"M{i * step:.1f} {height}v-{h:.1f}h{step:.1f}V{height}" for i, h in enumerate(tall.tolist()) if h > 0
+    )
+    return Html(
+        f'<svg viewBox="0 0 {width} {height}" style="width: {width}px; height: {height}px" role="img" '
+        f'aria-label="histogram"><title>{text(hint)}</title><path d="{path}" style="fill: {series_color(0)}"/></svg>'
+    )
 
 
 # ---------------------------------------------------------------- pieces
 
 
-def _chart(parts: list[Html], height: float, title: str, series: list[str]) -> Html:
+def series_color(series: int) -> str:
+    """A colour of the page's style."""
+    return f"var(--series-{series % SERIES})"
+
+
+def drawing(parts: list[Html], height: float, title: str, series: list[str]) -> Html:
     """The drawing under its title and legend; the title is also what a screen reader says."""
     names = [name for name in series if name]
     top, key, x = 24 if title else 4, [], 0.0
     if len(names) > 1:
         for index, name in enumerate(names):
-            key += [_bar(x, top + 2, 10, 10, index, name), _text(name, x + 15, top + 11)]
-            x += 15 + 7.5 * len(name) + 20
+            wide = 15 + 7.5 * len(name) + 20
+            if x and x + wide > WIDTH:
+                x, top = 0.0, top + 18
+            key += [block(x, top + 2, 10, 10, index, name), words(name, x + 15, top + 11)]
+            x += wide
         top += 22
     inner = element("g", *parts, transform=f"translate(0 {top})")
-    head = _text(title, 0, 14, class_="title") if title else ""
+    head = words(title, 0, 14, class_="title") if title else ""
     box = f"0 0 {WIDTH} {height + top:.0f}"
     width, name = f"max-width: {WIDTH}px", title or "bars"
     return element("svg", head, *key, inner, viewBox=box, role="img", aria_label=name, style=width)
 
 
-def _left_axis(axis: Axis, left: float) -> list[Html]:
+def left_axis(axis: Axis, left: float) -> list[Html]:
+    """Lines across and their numbers at the left."""
     parts = []
     for tick in axis.ticks():
         y = float(axis.at(tick))
         parts.append(Html(f'<line class="grid" x1="{left}" x2="{WIDTH - 15}" y1="{y:.1f}" y2="{y:.1f}"/>'))
-        parts.append(_text(_number(tick), left - 6, y + 4, anchor="end"))
+        parts.append(words(short_number(tick), left - 6, y + 4, anchor="end"))
     return parts
 
 
-def _bottom_axis(axis: Axis, bottom: float, label: str) -> list[Html]:
+def bottom_axis(axis: Axis, bottom: float, label: str) -> list[Html]:
+    """The line below, its numbers and its name."""
     parts = [Html(f'<line class="grid" x1="{axis.start}" x2="{axis.stop}" y1="{bottom}" y2="{bottom}"/>')]
-    parts += [_text(_number(tick), float(axis.at(tick)), bottom + 15, anchor="middle") for tick in axis.ticks()]
-    return [*parts, _text(label, (axis.start + axis.stop) / 2, bottom + 33, anchor="middle")]
+    parts += [words(short_number(tick), float(axis.at(tick)), bottom + 15, anchor="middle") for tick in axis.ticks()]
+    return [*parts, words(label, (axis.start + axis.stop) / 2, bottom + 33, anchor="middle")]
 
 
 def _marks(axis: Axis, marks: Marks, bottom: float) -> list[Html]:
@@ -217,27 +313,30 @@ def _marks(axis: Axis, marks: Marks, bottom: float) -> list[Html]:
         x = float(axis.at(value))
         parts.append(Html(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="{bottom}"/>'))
         if x - last > 7 * len(name):  # names that would touch are left out
-            parts.append(_text(name, x, 11, anchor="middle"))
+            parts.append(words(name, x, 11, anchor="middle"))
             last = x
     return parts
 
 
-def _bar(x: float, y: float, width: float, height: float, series: int, hint: str) -> Html:
+def block(x: float, y: float, width: float, height: float, series: int, hint: str) -> Html:
+    """A filled rectangle that says what it is when pointed at."""
     color = f"fill: var(--series-{series % SERIES})"
     place = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
     return Html(f'<rect {place} rx="1.5" style="{color}"><title>{text(hint)}</title></rect>')
 
 
-def _text(value: str, x: float, y: float, anchor: str = "start", class_: str | None = None, hint: str = "") -> Html:
+def words(value: str, x: float, y: float, anchor: str = "start", class_: str | None = None, hint: str = "") -> Html:
+    """Text with its left end, middle or right end at a place."""
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text_anchor": anchor, "class_": class_}
     return element("text", value, element("title", hint) if hint else joined([]), **place)
 
 
-def _short(name: str) -> str:
+def shortened(name: str) -> str:
+    """At most 26 letters."""
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
-def _number(value: float) -> str:
+def short_number(value: float) -> str:
     """12,345 or 0.25: whole numbers with commas, others with three digits."""
     value = float(value)
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"

@@ -177,7 +177,7 @@ def _draw(
         annotator = sv.RichLabelAnnotator(
             palette,
             text_color=sv.ColorPalette.from_hex([_readable_on(color) for color in COLORS]),
-            font_path=_font_path(),
+            font_path=font_path(),
             font_size=size,
             text_padding=padding,
         )
@@ -273,7 +273,7 @@ def _titled(image: np.ndarray, title: str) -> np.ndarray:
 
     size = max(12, _font_size((image.shape[0], image.shape[1])))
     strip: Image.Image = Image.new("RGB", (image.shape[1], 2 * size), "white")
-    font = ImageFont.truetype(_font_path(), size)
+    font = ImageFont.truetype(font_path(), size)
     ImageDraw.Draw(strip).text((image.shape[1] / 2, size), title, fill="black", font=font, anchor="mm")
     return np.concatenate([np.asarray(strip), image])
 
@@ -287,7 +287,7 @@ def _supervision() -> ModuleType:
 
 
 @cache
-def _font_path() -> str:
+def font_path() -> str:
     """DejaVu Sans, which matplotlib (a dependency of supervision) carries: Latin, Greek, Cyrillic and more."""
     import matplotlib
 
