@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-lowest lint format benchmark clean
+.PHONY: help install demo test test-all test-lowest lint format benchmark docs figures notebooks clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -47,6 +47,16 @@ format: $(VENV)/.stamp  ## let ruff lay out the code
 
 benchmark: $(VENV)/.stamp  ## our speed next to torchvision's
 	$(BIN)/python benchmarks/benchmark.py
+
+docs: $(VENV)/.stamp  ## the site, in build/docs; every warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo build/docs/index.html
+
+figures: $(VENV)/.stamp  ## the figures of the site, drawn anew
+	$(BIN)/python docs/figures/draw_all.py
+
+notebooks: $(VENV)/.stamp  ## run the notebooks and write docs/notebooks: half an hour
+	$(BIN)/python scripts/render-notebooks
 
 clean:  ## remove what the targets made, runs/ excepted
 	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
