@@ -292,6 +292,18 @@ def test_evaluate_takes_limits_and_kinds(calls: Calls, capsys: pytest.CaptureFix
     assert message == "--max-detections 0 must be at least 1, such as 1 10 100"
 
 
+def test_evaluate_looks_at_once_where_it_shall_write(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("")
+    message = error_of(capsys, "evaluate", "M", "D", "--out", "taken/report")
+    assert message == "--out taken/report: taken is a file; choose another folder"
+    message = error_of(capsys, "evaluate", "M", "D", "--json", "taken/numbers.json")
+    assert message == "taken/numbers.json: is no file that can be written; choose another --json"
+    assert not calls
+
+
 def test_evaluate_names_the_known_splits(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     message = error_of(capsys, "evaluate", "M", "D", "--split", "test")
     assert message == "toys: no split 'test'; known splits: train, val"

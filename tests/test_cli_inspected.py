@@ -85,9 +85,10 @@ def test_run(capsys, place):
     ("arguments", "sentence"),
     [
         ("model model", "nothing to look at; give an IMAGE, or --data DATA"),
-        ("model model gone.png", "gone.png"),
-        ("model gone x.png", "gone: no such file or folder"),
-        ("model gone.onnx x.png", "give the checkpoint it came from"),
+        ("model model gone.png", "gone.png: no such file; check the path of the image"),
+        ("model model gone.png --data data", "no such file, and no image of the data is called so"),
+        ("model gone data/val/images/00000.png", "gone: no such file or folder"),
+        ("model gone.onnx data/val/images/00000.png", "give the checkpoint it came from"),
         ("model model --data data --layers rpm", "no layer 'rpm', did you mean 'rpn'?"),
         ("model model --data data --out model/model.json/page.html", "choose another --out"),
         ("model model --data data --score-threshold 7", "score_threshold: 7.0 must lie between 0 and 1"),

@@ -142,6 +142,15 @@ def test_worst_images_first() -> None:
     assert worst[2].errors == {"Bkg": 1}
 
 
+def test_counts_of_an_image_are_those_of_its_outcomes() -> None:
+    """An object that only a weak result finds is missed, in the number and in the picture."""
+    for part in explain(RESULTS, DATASET, samples=0).parts.values():
+        assert any(image.missed for image in part.worst)
+        for image in part.worst:
+            outcomes = [one.outcome for one in image.truth]
+            assert (outcomes.count("found"), outcomes.count("missed")) == (image.right, image.missed)
+
+
 def test_suspects() -> None:
     """A dog where nothing is annotated, and a dog that is found as a cat."""
     suspects = {(one.problem, one.image_id): one for one in scene().suspects}
@@ -191,6 +200,18 @@ def test_better_is_clear_and_equal_is_not() -> None:
     assert back["mask"].difference.high == pytest.approx(-found["mask"].difference.low)
 
 
+def test_one_image_says_nothing_about_others() -> None:
+    """Every draw of one image is the same: that is no certainty."""
+    alone = replace(SCENE, records=[image(1, (0, A), (0, B))])
+    first, second = [result(1, 1, 0.9, A)], [result(1, 1, 0.9, A), result(1, 1, 0.8, B)]
+    found = compare(first, second, alone, samples=50)["box"]
+    assert found.difference.value > 0
+    assert (found.difference.low, found.difference.high, found.p, found.is_clear) == (-1, 1, 1, False)
+    ap = explain(first, alone, samples=50).parts["box"]
+    assert (ap.ap.low, ap.ap.high) == (0, 1)
+    assert all((each.low, each.high) == (0, 1) for each in ap.class_ap.values())
+
+
 def test_results_on_other_images_cannot_be_compared() -> None:
     first = Findings([], [1, 2])
     with pytest.raises(DataError, match="made: the results are of 2 and 1 images, not the same ones"):
@@ -218,7 +239,7 @@ def test_hardly_any_results(given: list[dict]) -> None:
 def test_no_objects_at_all() -> None:
     explained = explain([result(3, 1, 0.5, A)], replace(SCENE, records=SCENE.records[2:]), samples=3)
     assert explained.parts["box"].ap.value == -1
-    assert str(explained)
+    assert "box AP -: no objects to find" in str(explained)
 
 
 def test_another_iou() -> None:

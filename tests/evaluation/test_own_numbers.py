@@ -180,6 +180,28 @@ def test_runs_of_many_masks_at_once() -> None:
     broken = [b"", b"PP", counts[3][:-1], counts[4], "é", b"\x00" * 5]
     assert total_runs(broken).tolist() == [0, -1, -1, 37 * 53, -1, -1]
     assert len(total_runs([])) == 0
+    huge = _compressed([2**58] * 64 + [37 * 53])  # 64 of them and 37 x 53 are 37 x 53 in 64 bits
+    assert total_runs([huge, counts[3]]).tolist() == [-1, 37 * 53]
+    assert total_runs([*counts, ""] * 100).tolist() == [*[37 * 53] * 30, 0] * 100
+
+
+def _compressed(runs: list[int]) -> str:
+    text = ""
+    for place, run in enumerate(runs):
+        value, more = run - (runs[place - 2] if place > 2 else 0), True
+        while more:
+            group, value = value & 31, value >> 5
+            more = value != (-1 if group & 16 else 0)
+            text += chr(48 + group + 32 * more)
+    return text
+
+
+def test_pairs_do_not_depend_on_how_many_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = matter(DATASET, RESULTS).pairs["mask"]
+    monkeypatch.setattr("maskrcnn.evaluation.matching.MOST_AT_ONCE", 7)
+    parts = matter(DATASET, RESULTS).pairs["mask"]
+    for name in ("found", "truth", "iou"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_thresholds_are_pycocotools() -> None:

@@ -82,6 +82,12 @@ WRONG = [
         r"result 3: is of category 1, which the data does not have \(its ids: 2, 3, 5, 7, 11 \.\.\.\)",
     ),
     ({"score": "high"}, "result 3: score 'high' is not a finite number"),
+    ({"score": "0.5"}, "result 3: score '0.5' is not a finite number"),
+    ({"score": [0.5]}, r"result 3: score \[0.5\] is not a finite number"),
+    ({"score": None}, "result 3: score None is not a finite number"),
+    ({"score": 1e308}, r"result 3: score 1e\+308 is not a finite number up to 1e\+12"),
+    ({"bbox": [[1, 2], [3, 4]]}, r"result 3: bbox \[\[1, 2\], \[3, 4\]\] is not 4 finite numbers"),
+    ({"bbox": [0, 0, 1e308, 1e308]}, "is not 4 finite numbers"),
     ({"score": float("nan")}, "result 3: score nan is not a finite number"),
     ({"bbox": [1, 2, 3]}, r"result 3: bbox \[1, 2, 3\] is not 4 finite numbers"),
     ({"bbox": [1, 2, -3, 4]}, r"result 3: bbox \[1, 2, -3, 4\] has a negative side; write x, y, width, height"),
@@ -90,6 +96,7 @@ WRONG = [
         {"segmentation": {"size": list(SIZE), "counts": "04"}},
         "result 3: the runs of the mask do not fill its 240 x 180",
     ),
+    ({"segmentation": {"size": list(SIZE), "counts": "0" * 1_000_001}}, "the runs of the mask are too many"),
     ({"segmentation": {"size": list(SIZE), "counts": [5, 5]}}, "result 3: the runs of the mask do not fill its image"),
     ({"segmentation": {"size": list(SIZE), "counts": 7}}, "result 3: segmentation is neither RLE nor"),
     ({"segmentation": [[1, 2, 3]]}, "result 3: a polygon of the mask is not x, y, x, y"),
@@ -138,6 +145,10 @@ def test_no_results_at_all(tmp_path: Path) -> None:
 def test_limits_that_are_no_numbers() -> None:
     with pytest.raises(ConfigError, match=r"max_detections \[0\] must be positive numbers, such as 1 10 100"):
         maskrcnn.evaluate(RESULTS, DATASET, max_detections=[0])
+    with pytest.raises(ConfigError, match=r"max_detections \[0\] must be"):
+        maskrcnn.evaluate(RESULTS, DATASET, max_detections=0)
+    with pytest.raises(ConfigError, match="at most 1,000,000,000"):
+        maskrcnn.evaluate(RESULTS, DATASET, max_detections=[10**30])
 
 
 def test_lvis_needs_lvis() -> None:
@@ -161,3 +172,17 @@ def test_keypoints_alone_and_with_boxes() -> None:
     assert maskrcnn.evaluate(alone, dataset).keypoint == expected.keypoint
     with pytest.raises(DataError, match=r"result 0: keypoints .* is not 51 finite numbers"):
         read_results([given[0] | {"keypoints": [1, 2, 3]}], dataset)
+
+
+@pytest.mark.parametrize("name", ["bbox", "segmentation", "keypoints"])
+def test_null_is_nothing(name: str) -> None:
+    """As other frameworks write what they do not have."""
+    given = [{key: value for key, value in result.items() if key != name} for result in RESULTS]
+    assert read_results([result | {name: None} for result in given], DATASET) == read_results(given, DATASET)
+    assert maskrcnn.evaluate([result | {name: None} for result in given], DATASET).images == len(DATASET)
+
+
+@pytest.mark.parametrize("points", [5, [], [1, 2]])
+def test_keypoints_that_are_none(points: Any) -> None:
+    with pytest.raises(DataError, match=r"result 0: keypoints .* is not 3 finite numbers"):
+        read_results([{"image_id": 1, "category_id": IDS[0], "score": 1, "keypoints": points}], DATASET)

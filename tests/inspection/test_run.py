@@ -66,6 +66,7 @@ def test_a_calm_run_has_no_notes(tmp_path):
         (steps(FALLING) + evaluated(0.1, 0.5, 0.4), "may be chance"),
         (steps(FALLING) + evaluated(0.1, 0.2, 0.4), "was still rising at the end (0.200, 0.400)"),
         (steps(FALLING) + evaluated(0.0, 0.0), "mask AP is 0 at every evaluation"),
+        (steps(FALLING) + evaluated(-1.0, -1.0), "mask AP is not defined: the validation images hold no objects"),
         (steps(FALLING), "there was no validation"),
         (steps([3.0] * 12), "the loss does not fall: 3 at the start, 3 at the end"),
         (steps(FALLING, data_wait=[0.5] * 12), "the model waited 50% of the time for data: set data.workers higher"),
@@ -98,3 +99,26 @@ def test_folders_that_are_no_runs(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(TrainingError, match="nothing is logged yet"):
         inspect_run(tmp_path)
+
+
+def test_lines_that_are_odd(tmp_path):
+    """No line of the file, whatever it holds, keeps the others from being read; a step written twice counts once."""
+    folder = write(tmp_path / "run", steps(FALLING) + evaluated(0.1, 0.2) + evaluated(0.1, 0.3))
+    odd = [
+        {"step": 10**30, "loss/total": 1},
+        {"step": -5, "loss/total": 1},
+        {"step": 5, "loss/total": "x", "epoch": []},
+        {"step": 7, "learning_rate": 10**400},
+    ]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in odd) + "[" * 100_000 + "\n[]\n")
+    run = inspect_run(folder)
+    assert run.steps == 120
+    assert run.curves["mask/ap"].values.tolist() == [0.1, 0.3]
+    assert len(run.epochs) == len(run.curves["loss/total"]) == 12
+    assert np.isnan(run.curves["learning_rate"].values[0])
+
+
+def test_nothing_but_nan_warns_of_nothing_else(tmp_path):
+    rows = steps([None] * 12, gradient_norm=[None] * 12, images_per_second=[None] * 12, data_wait=[None] * 12)
+    assert "not finite at step 10, 20" in inspect_run(write(tmp_path / "run", rows)).notes[0]

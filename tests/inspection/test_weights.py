@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from maskrcnn.errors import WeightsError
-from maskrcnn.inspection.weights import inspect_weights, layer_of, table_of
+from maskrcnn.inspection.weights import comparison_lines, inspect_weights, layer_of, table_of
 from maskrcnn.weights.native import save_model
 from tests.inspection.families import FAMILIES, model_of
 from tests.model.tiny import tiny_model
@@ -105,3 +105,23 @@ def test_what_is_odd_is_said(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(WeightsError, match="give the checkpoint it came from"):
         inspect_weights(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("value", [1e20, 3e38, -1e30])
+def test_large_constants_have_a_histogram(value):
+    assert layer(nn.Linear(3, 1), torch.full((1, 3), value)).counts.sum() == 3
+
+
+def test_tensors_without_numbers():
+    assert layer(nn.Linear(1, 1), torch.zeros(0, 4)).dead == ()
+
+
+def test_nan_against_sound():
+    """What is not finite comes first, and no percentage is made of it."""
+    first, second = tiny_model(), tiny_model()
+    with torch.no_grad():
+        second.rpn.deltas.weight[0] = float("nan")
+        second.box_head.class_logits.weight.mul_(1.5)
+    lines = comparison_lines(inspect_weights(first, second))
+    assert "  rpn.deltas.weight: not finite in one of the two" in lines
+    assert lines.index("  rpn.deltas.weight: not finite in one of the two") == 1

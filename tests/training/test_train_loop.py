@@ -246,6 +246,13 @@ def test_best_checkpoint_and_early_stop(squares, tmp_path, monkeypatch):
     assert (last["step"], last["finished"], last["best_step"]) == (12, True, 6)
 
 
+def test_without_objects_to_validate_on_the_latest_is_best(squares, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "score", lambda *args, **kwargs: FixedMetrics(-1.0))
+    run = train(tiny_config(), train=squares[0], val=squares[1], out=tmp_path / "run", device="cpu")
+    assert load_model(run.checkpoint)[2]["step"] == 6
+    assert "step 6: box AP - (best so far)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("keep", "expected"), [(0, []), (2, [6, 9]), (-1, [3, 6, 9])])
 def test_numbered_checkpoints(squares, tmp_path, keep, expected):
     config = tiny_config(**{"train.steps": 9, "train.keep_checkpoints": keep})

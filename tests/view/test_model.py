@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from maskrcnn.errors import ConfigError
 from maskrcnn.inspection.model import inspect_model
@@ -140,3 +142,14 @@ def test_heat_and_regions():
     pixels[2:6, 4:8] = 200
     assert (region(pixels, np.array([4.0, 2.0, 8.0, 6.0]), 4)[1:3, 1:3] == 200).all()
     assert region(pixels, np.array([-20.0, -20.0, -10.0, -10.0]), 4).max() == 0
+
+
+def test_a_model_that_is_broken(tmp_path):
+    """A page all the same, and it says why there is nothing on it."""
+    model = copy.deepcopy(model_of("pyramid"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    trace = inspect_model(model, record=record())
+    assert "tensors of the model hold NaN or infinite numbers, first backbone" in trace.notes[0]
+    assert_page(model_report(trace, tmp_path / "page.html").read_text())

@@ -8,7 +8,7 @@ import numpy as np
 
 from maskrcnn.inspection.run import inspect_run
 from maskrcnn.inspection.weights import inspect_weights
-from maskrcnn.view.charts import line_chart, spark
+from maskrcnn.view.charts import bars, line_chart, spark
 from maskrcnn.view.run import names_of, run_report, table_of
 from maskrcnn.view.weights import weights_report
 from tests.inspection.families import model_of
@@ -23,6 +23,16 @@ def test_the_page_about_weights(tmp_path):
     assert "<td>rpn.objectness.weight</td>" in document
     assert "Comparison" not in document
     assert document.count('aria-label="histogram"') > 50
+
+
+def test_a_run_without_objects_to_validate_on(tmp_path):
+    rows = steps(FALLING) + evaluated(-1.0, -1.0)
+    assert_page(run_report([inspect_run(write(tmp_path / "run", rows))], tmp_path / "page.html").read_text())
+
+
+def test_charts_of_odd_numbers():
+    assert "not finite" in str(bars(["a", "b"], {"": [1.0, float("nan")]}, "title", longest=float("nan")))
+    assert "<svg" in str(line_chart({"": (np.arange(2), np.array([-1.0, -1.0]))}, "title"))
 
 
 def test_the_comparison(tmp_path):

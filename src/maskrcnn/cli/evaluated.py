@@ -24,6 +24,7 @@ def evaluate(given: Any) -> None:
         raise ConfigError(f"--max-detections {min(limits)} must be at least 1, such as 1 10 100")
     if given.draws is not None and given.draws < 1:
         raise ConfigError(f"--draws {given.draws} must be at least 1, such as 1000")
+    _check_places(given)
     dataset, notes = measured_data(given)
     for note in notes:
         _say(f"note: {note}")
@@ -65,6 +66,17 @@ def evaluate(given: Any) -> None:
                 raise DataError(message, path=page) from error
             files.append(page)
         _say(f"{', '.join(file.name for file in files)} in {given.out}")
+
+
+def _check_places(given: Any) -> None:
+    """Raises `ConfigError` or `DataError`, before the long work, where a file stands in the way of what is to be
+    written."""
+    from maskrcnn.benchmark.report import check_writable
+
+    if given.out and (taken := next((p for p in (Path(given.out), *Path(given.out).parents) if p.is_file()), None)):
+        raise ConfigError(f"--out {given.out}: {taken} is a file; choose another folder")
+    if given.json:
+        check_writable(given.json)
 
 
 def _found(given: Any, model: str, dataset: Dataset) -> Findings:

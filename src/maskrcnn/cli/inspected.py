@@ -23,8 +23,11 @@ def inspect_model(given: Any) -> None:
 
         dataset = open_dataset(given.data, given.format, boxes=given.boxes)
         record, classes = find_record(dataset, given.image), dataset.classes
-        if record is None:
-            print(f"note: {given.image} is not among the {len(dataset)} images of the data; going on without its truth")
+    if record is None and not Path(given.image).exists():
+        among = ", and no image of the data is called so" if given.data else ""
+        raise DataError(f"no such file{among}; check the path of the image", path=given.image)
+    if record is None and given.data:
+        print(f"note: {given.image} is not among the {len(dataset)} images of the data; going on without its truth")
     image: Any = record if record is not None else given.image
     trace = inspect(
         _model(given.model, given.model_config),
@@ -36,10 +39,10 @@ def inspect_model(given: Any) -> None:
     )
     for note in trace.notes:
         print(f"note: {note}")
-    print(f"{len(trace.anchors.boxes):,} anchors, {len(trace.proposals.boxes):,} proposals, "
-          f"{len(trace.detections)} detections, {len(trace.instances)} of them with a score of "
-          f"{given.score_threshold:g} "
-          "or more")  # fmt: skip
+    print(
+        f"anchors {len(trace.anchors.boxes):,}, proposals {len(trace.proposals.boxes):,}, "
+        f"detections {len(trace.detections)}, with a score of {given.score_threshold:g} or more {len(trace.instances)}"
+    )
     if trace.losses is not None:
         pairs = zip(trace.losses.parts, trace.losses.values, strict=True)
         print("losses: " + ", ".join(f"{name} {value:.4f}" for name, value in pairs))

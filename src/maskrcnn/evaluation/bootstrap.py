@@ -15,11 +15,16 @@ from maskrcnn.evaluation.precision import NOT_DEFINED, Ranking, mean_defined
 
 SAMPLES = 200
 LEVEL = 0.95
+FEWEST = 2
+"""Images with objects that an interval takes: with one every draw is the same, and nothing is known of others."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number, and where it would lie with other images of the same kind: from `low` to `high`, 19 times out of 20."""
+    """A number, and where it would lie with other images of the same kind: from `low` to `high`, 19 times out of 20.
+
+    All that is possible (0 to 1, of a difference -1 to 1) where the objects lie in a single image.
+    """
 
     value: float
     low: float
@@ -66,8 +71,10 @@ def bootstrap_ap(
     for label, name in enumerate(names):
         if whole[0, label] > NOT_DEFINED:
             drawn = np.array([mean_defined(table[:, label]) for table in tables])
-            classes[name] = _interval(mean_defined(whole[:, label]), drawn[drawn > NOT_DEFINED])
-    return _interval(mean_defined(whole), means[means > NOT_DEFINED]), classes
+            value, enough = mean_defined(whole[:, label]), _enough(ranking.true_images[ranking.true_labels == label])
+            classes[name] = _interval(value, drawn[drawn > NOT_DEFINED], (0.0, 1.0), enough)
+    means = means[means > NOT_DEFINED]
+    return _interval(mean_defined(whole), means, (0.0, 1.0), _enough(ranking.true_images)), classes
 
 
 def compare_ap(
@@ -80,10 +87,10 @@ def compare_ap(
         one, other = (mean_defined(ranking.average_precision(weights)) for ranking in (first, second))
         if one > NOT_DEFINED and other > NOT_DEFINED:
             drawn.append(other - one)
-    values = np.array(drawn)
-    tail = min((values <= 0).sum(), (values >= 0).sum()) if len(values) else len(values)
+    values, enough = np.array(drawn), _enough(first.true_images)
+    tail = min((values <= 0).sum(), (values >= 0).sum()) if enough else len(values)
     p = min(1.0, 2 * (int(tail) + 1) / (len(values) + 1))
-    return Difference(both[0], both[1], _interval(both[1] - both[0], values), p)
+    return Difference(both[0], both[1], _interval(both[1] - both[0], values, (-1.0, 1.0), enough), p)
 
 
 def draws(images: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
@@ -95,8 +102,16 @@ def draws(images: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
         yield np.bincount(chosen, minlength=len(images)).astype(np.int64)
 
 
-def _interval(value: float, drawn: np.ndarray) -> Interval:
+def _enough(images: np.ndarray) -> bool:
+    """Whether the objects, by their images, lie in enough of them."""
+    return len(np.unique(images)) >= FEWEST
+
+
+def _interval(value: float, drawn: np.ndarray, whole: tuple[float, float], enough: bool) -> Interval:
+    """Of the draws; all that is possible where there are too few images to say more."""
     if not len(drawn):
         return Interval(value, value, value)
+    if not enough:
+        return Interval(value, *whole)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))

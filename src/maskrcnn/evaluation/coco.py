@@ -37,6 +37,8 @@ _NUMBERS: dict[str, tuple[str, int | slice, int, int]] = {
     "ar_medium": ("recall", _ALL, 2, 2),
     "ar_large": ("recall", _ALL, 3, 2),
 }
+MOST_LIMIT = 1_000_000_000
+"""Detections an image; the COCO library takes no arbitrarily large numbers."""
 NUMBERS = tuple(_NUMBERS)
 """COCO's 12 numbers, in pycocotools' order."""
 
@@ -241,12 +243,14 @@ class _Limits:
 
     def __init__(self, given: int | Sequence[int]) -> None:
         self.counted: tuple[int, ...] = (1, 10, 100)
+        asked = [given] if isinstance(given, int) else list(given)
+        if not asked or min(asked) < 1 or max(asked) > MOST_LIMIT:
+            message = f"max_detections {asked} must be positive numbers, such as 1 10 100, and at most {MOST_LIMIT:,}"
+            raise ConfigError(message)
         if isinstance(given, int):
             self.most = given
             self.extra = [1, 10, 100, *([given] if given > 100 else [])]
             return
-        if not given or min(given) < 1:
-            raise ConfigError(f"max_detections {list(given)} must be positive numbers, such as 1 10 100")
         self.counted = tuple(sorted(set(given)))
         self.most, self.extra = self.counted[-1], list(self.counted)
 

@@ -31,7 +31,8 @@ def lines(explanation: Explanation) -> list[str]:
 
 
 def _part_lines(kind: str, part: Part, iou: float) -> list[str]:
-    found = [f"{kind} AP {part.ap.value:.3f}, with other images like these {part.ap.low:.3f} to {part.ap.high:.3f}"]
+    interval = f", with other images like these {part.ap.low:.3f} to {part.ap.high:.3f}"
+    found = [f"{kind} AP " + (f"{part.ap.value:.3f}{interval}" if part.ap.value >= 0 else "-: no objects to find")]
     found.append(f"what costs AP at IoU {iou:g} (AP {part.tide.ap:.3f})")
     for name in sorted(ERRORS, key=lambda name: -part.tide.costs[name]):
         cost, count = part.tide.costs[name], part.tide.counts[name]
@@ -70,6 +71,8 @@ def _confused(part: Part) -> list[str]:
 def difference_line(kind: str, found: Difference) -> str:
     """One sentence about two models."""
     interval = found.difference
+    if min(found.first, found.second) < 0:
+        return f"{kind} AP -: no objects to find"
     return (
         f"{kind} AP {found.first:.3f} -> {found.second:.3f}: {interval.value:+.3f} "
         f"({interval.low:+.3f} to {interval.high:+.3f}, p {found.p:.3f}), {verdict(found)}"

@@ -190,6 +190,7 @@ def _with_own_numbers(
     }
     outlines = None
     if boundary and "mask" in matter.pairs:
-        pairs = boundary_pairs(matter.truth, matter.found, matter.pairs["mask"])
-        outlines = coco_numbers(matter.truth, matter.found, pairs, matter.classes, metrics.limits)
+        found, pairs = limited(matter.found, matter.pairs["mask"], metrics.limits[-1])
+        pairs = boundary_pairs(matter.truth, found, pairs)
+        outlines = coco_numbers(matter.truth, found, pairs, matter.classes, metrics.limits)
     return replace(metrics, by_count=counted, voc=voc_found or None, boundary=outlines)

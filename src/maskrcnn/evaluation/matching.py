@@ -19,6 +19,9 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 FLOOR = 0.1
 """Pairs below this IoU are of no use to anybody: TIDE takes less for background."""
 
+MOST_AT_ONCE = 1 << 22
+"""Overlaps in memory at a time, of an image with very many results."""
+
 Kind = Literal["box", "mask"]
 Overlap = Callable[[slice, slice], np.ndarray]
 
@@ -48,11 +51,13 @@ def find_pairs(truth: Items, found: Items, kind: Kind, *, floor: float = FLOOR) 
     places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     true_spans, found_spans = truth.spans(images), found.spans(images)
     for image in np.flatnonzero((np.diff(true_spans) > 0) & (np.diff(found_spans) > 0)).tolist():
-        ours = slice(int(found_spans[image]), int(found_spans[image + 1]))
         theirs = slice(int(true_spans[image]), int(true_spans[image + 1]))
-        iou = _overlaps(truth, found, kind, theirs, ours)
-        rows, columns = np.nonzero(iou >= floor)
-        places.append((rows + ours.start, columns + theirs.start, iou[rows, columns]))
+        step = max(1, MOST_AT_ONCE // (theirs.stop - theirs.start))
+        for start in range(int(found_spans[image]), int(found_spans[image + 1]), step):
+            ours = slice(start, min(start + step, int(found_spans[image + 1])))
+            iou = _overlaps(truth, found, kind, theirs, ours)
+            rows, columns = np.nonzero(iou >= floor)
+            places.append((rows + ours.start, columns + theirs.start, iou[rows, columns]))
     if not places:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     results, objects, ious = zip(*places, strict=True)

@@ -81,9 +81,9 @@ class Metrics:
         lines.append(" " * wide + "".join(f"{title:>8}" for title, _ in zip(titles, columns, strict=False)))
         for kind, numbers in rows:
             if numbers:
-                shown = "".join(f"{_shown(numbers[name]):>8}" for name in columns if name in numbers)
-                lines.append(f"{kind:{wide}}{shown}")
-        lines += shown_keypoints(self.keypoint, _shown) if self.keypoint else []
+                cells = "".join(f"{shown(numbers[name]):>8}" for name in columns if name in numbers)
+                lines.append(f"{kind:{wide}}{cells}")
+        lines += shown_keypoints(self.keypoint, shown) if self.keypoint else []
         lines += _lvis_lines(self.lvis) + _voc_lines(self.voc)
         if len(self.by_count) > 1:
             lines += _count_lines(self.by_count)
@@ -95,7 +95,8 @@ class Metrics:
         return "\n".join(lines)
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
+    """Three digits, or a dash where the number is not defined."""
     return "-" if value < 0 else f"{value:.3f}"
 
 
@@ -103,13 +104,13 @@ def _lvis_lines(lvis: dict[str, dict[str, float]] | None) -> list[str]:
     titles = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_rare": "rare", "ap_common": "common",
               "ap_frequent": "frequent", "ar_300": "AR300"}  # fmt: skip
     head = ["LVIS      " + "".join(f"{title:>9}" for title in titles.values())]
-    rows = [f"{kind:10}" + "".join(f"{_shown(n[name]):>9}" for name in titles) for kind, n in (lvis or {}).items()]
+    rows = [f"{kind:10}" + "".join(f"{shown(n[name]):>9}" for name in titles) for kind, n in (lvis or {}).items()]
     return head + rows if rows else []
 
 
 def _voc_lines(voc: dict[str, dict[str, float]] | None) -> list[str]:
     return [
-        f"VOC {kind}: AP50 {_shown(numbers['ap50'])}, at 11 recalls {_shown(numbers['ap50_11'])}"
+        f"VOC {kind}: AP50 {shown(numbers['ap50'])}, at 11 recalls {shown(numbers['ap50_11'])}"
         for kind, numbers in (voc or {}).items()
     ]
 
@@ -118,7 +119,7 @@ def _count_lines(by_count: dict[str, dict[str, float]]) -> list[str]:
     kinds = [kind for kind in ("box", "mask") if kind in next(iter(by_count.values()))]
     lines = ["objects in the image     images" + "".join(f"{kind + ' AP':>10}" for kind in kinds)]
     for name, row in by_count.items():
-        lines.append(f"{name:<22}{int(row['images']):>9}" + "".join(f"{_shown(row[kind]):>10}" for kind in kinds))
+        lines.append(f"{name:<22}{int(row['images']):>9}" + "".join(f"{shown(row[kind]):>10}" for kind in kinds))
     return lines
 
 
@@ -128,5 +129,5 @@ def _class_lines(per_class: dict[str, dict[str, float]], most: int = 20) -> list
     wide = {kind: max(10, len(kind) + 5) for kind in kinds}
     lines = [f"{'class':{width}}" + "".join(f"{kind + ' AP':>{wide[kind]}}" for kind in kinds)]
     for name, values in list(per_class.items())[:most]:
-        lines.append(f"{name:{width}}" + "".join(f"{_shown(values[kind]):>{wide[kind]}}" for kind in kinds))
+        lines.append(f"{name:{width}}" + "".join(f"{shown(values[kind]):>{wide[kind]}}" for kind in kinds))
     return lines + ([f"and {len(per_class) - most} more classes"] if len(per_class) > most else [])

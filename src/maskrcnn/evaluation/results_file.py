@@ -7,7 +7,7 @@ is read in pieces, so that its text is never in memory as a whole beside what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from maskrcnn.data.formats.json_parts import NotInParts, json_parts, list_parts
 from maskrcnn.data.formats.layout import load_json
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
+from maskrcnn.evaluation.result_ids import Ids, ids_by_name
 from maskrcnn.evaluation.rle_check import total_runs
 from maskrcnn.ops.rle import polygons_to_rle
 
@@ -27,6 +28,8 @@ PIECE = 50_000
 """Results of a list that are checked together."""
 LONGEST = 100_000
 """Numbers of a polygon or of one mask's runs; more is a broken file."""
+LARGEST = 1e12
+"""Of scores and coordinates; more is a broken file, and areas of it would overflow."""
 
 
 def read_results(given: str | Path | Sequence[Any], dataset: Dataset) -> list[dict[str, Any]]:
@@ -34,7 +37,8 @@ def read_results(given: str | Path | Sequence[Any], dataset: Dataset) -> list[di
 
     Args:
         given: a JSON file, a list of results or a COCO file whose annotations have a score; or such a list.
-        dataset: where the ids of images and categories come from.
+        dataset: where the ids of images and categories come from. A COCO file that names its images and categories
+            may have ids of its own (see `ids_by_name`).
 
     Raises:
         DataError: no such file, no list of results, or the first result that is wrong, with its place in the list.
@@ -42,21 +46,27 @@ def read_results(given: str | Path | Sequence[Any], dataset: Dataset) -> list[di
     path = Path(given) if isinstance(given, (str, Path)) else None
     if path is not None and not path.is_file():
         raise DataError("no such file; give the JSON with the results", path=path)
-    check = _Check(dataset, path)
     try:
-        pieces = _pieces(path) if path else _cut(given)
+        if path is None:
+            check, pieces = _Check(dataset, None), _cut(given)
+        elif _is_list(path):
+            check, pieces = _Check(dataset, path), list_parts(path)
+        else:
+            check, pieces = _Check(dataset, path, *ids_by_name(json_parts(path), dataset)), _annotations(path)
         return [result for piece in pieces for result in check(piece)]
     except NotInParts:
         assert path is not None
-        return [result for piece in _cut(_whole(path)) for result in _Check(dataset, path)(piece)]
+        content = _whole(path)
+        check = _Check(dataset, path, *ids_by_name(content.items() if isinstance(content, dict) else (), dataset))
+        return [result for piece in _cut(_listed(content, path)) for result in check(piece)]
 
 
-def _pieces(path: Path) -> Iterator[list[Any]]:
+def _is_list(path: Path) -> bool:
     with path.open("rb") as stream:
-        listed = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    if listed:
-        yield from list_parts(path)
-        return
+        return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _annotations(path: Path) -> Iterator[list[Any]]:
     found = False
     for key, value in json_parts(path):
         if key == "annotations" and isinstance(value, list):
@@ -66,11 +76,14 @@ def _pieces(path: Path) -> Iterator[list[Any]]:
         raise DataError(_NO_LIST, path=path)
 
 
-def _whole(path: Path) -> list[Any]:
+def _whole(path: Path) -> Any:
     if path.stat().st_size > MOST_WHOLE:
         message = f"is larger than {MOST_WHOLE >> 30} GB and not plain JSON in UTF-8; write it again with json.dump"
         raise DataError(message, path=path)
-    content = load_json(path)
+    return load_json(path)
+
+
+def _listed(content: Any, path: Path) -> list[Any]:
     content = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(content, list):
         raise DataError(_NO_LIST, path=path)
@@ -88,22 +101,26 @@ _NO_LIST = "holds no list of results; a results file is [{image_id, category_id,
 class _Check:
     """Checks piece after piece, and knows what the first one had."""
 
-    def __init__(self, dataset: Dataset, path: Path | None) -> None:
+    def __init__(self, dataset: Dataset, path: Path | None, images: Ids = None, categories: Ids = None) -> None:
         table = dataset.table
         self.path, self.seen = path, 0
+        self.own_ids = {"image_id": images, "category_id": categories}
         self.sizes = dict(zip(table.image_ids.tolist(), map(tuple, table.sizes.tolist()), strict=True))
         self.categories = set(dataset.category_ids)
         self.points = len(dataset.keypoints.names) if dataset.keypoints else 0
         self.kinds: tuple[bool, ...] | None = None
 
     def __call__(self, piece: list[Any]) -> list[dict[str, Any]]:
+        if not piece:
+            return []
         kept = []
         for index, result in enumerate(piece):
             if not isinstance(result, dict):
                 raise self._error(index, f"{result!r:.60} is no result; each is an object with image_id and score")
+            result = self._renumbered(index, result)
             self._check_ids(index, result)
             self._check_kinds(index, result)
-            kept.append({name: result[name] for name in _KEPT if name in result})
+            kept.append({name: result[name] for name in _KEPT if result.get(name) is not None})
         self._check_numbers(kept)
         self._check_masks(kept)
         self.seen += len(piece)
@@ -111,6 +128,18 @@ class _Check:
 
     def _error(self, index: int, message: str) -> DataError:
         return DataError(f"result {self.seen + index}: {message}", path=self.path)
+
+    def _renumbered(self, index: int, result: dict[str, Any]) -> dict[str, Any]:
+        """With the data's own ids, where the file has others."""
+        for name, ids in self.own_ids.items():
+            if ids is None or name not in result:
+                continue
+            number = result[name]
+            if not isinstance(number, (int, str)) or number not in ids:
+                message = f"is of {name[:-3]} {number!r:.40}, whose name the data does not have"
+                raise self._error(index, f"{message}; evaluate on the data that the results were made on")
+            result = result | {name: ids[number]}
+        return result
 
     def _check_ids(self, index: int, result: dict[str, Any]) -> None:
         for name in ("image_id", "category_id", "score"):
@@ -145,7 +174,7 @@ class _Check:
             raise self._error(index, message)
 
     def _check_numbers(self, results: list[dict[str, Any]]) -> None:
-        self._numbers(results, "score", lambda result: [result["score"]], 1)
+        self._numbers(results, "score", lambda result: [result.get("score")], 1)
         boxes, masks, points = self.kinds or (True, False, False)
         if boxes:
             sides = self._numbers(results, "bbox", lambda result: result["bbox"], 4)[:, 2:]
@@ -154,7 +183,8 @@ class _Check:
                 message = f"bbox {results[index]['bbox']} has a negative side; write x, y, width, height"
                 raise self._error(index, message)
         if points:
-            count = self.points or len(results[0]["keypoints"]) // 3
+            first = results[0]["keypoints"]
+            count = self.points or (len(first) // 3 if isinstance(first, Sized) else 0) or 1
             table = self._numbers(results, "keypoints", lambda result: result["keypoints"], 3 * count)
             if not boxes and not masks:  # as pycocotools: the extent of the points
                 low, high = table.reshape(len(table), -1, 3)[..., :2].min(1), table.reshape(len(table), -1, 3)[..., :2]
@@ -162,21 +192,15 @@ class _Check:
                     result["bbox"] = [*corner, end[0] - corner[0], end[1] - corner[1]]
 
     def _numbers(self, results: list[dict[str, Any]], name: str, get: Any, count: int) -> np.ndarray:
-        """(N, count) float64. The fast way first; then the search for the one that is wrong."""
-        try:
-            table = np.array([get(result) for result in results], np.float64).reshape(len(results), count)
-            if np.isfinite(table).all():
-                return table
-        except (TypeError, ValueError, OverflowError):
-            pass
+        """(N, count) float64. All at once first; then the search for the one that is wrong."""
+        table = _table([get(result) for result in results], (len(results), count))
+        if table is not None:
+            return table
         for index, result in enumerate(results):
-            try:
-                fine = bool(np.isfinite(np.array(get(result), np.float64).reshape(count)).all())
-            except (TypeError, ValueError, OverflowError):
-                fine = False
-            if not fine:
+            if _table(get(result), (count,)) is None:
                 expected = "a finite number" if count == 1 else f"{count} finite numbers"
-                raise self._error(index, f"{name} {result[name]!r:.60} is not {expected}; write it again")
+                message = f"{name} {result.get(name)!r:.60} is not {expected} up to {LARGEST:g}; write it again"
+                raise self._error(index, message)
         raise AssertionError("one of them is wrong")
 
     def _check_masks(self, results: list[dict[str, Any]]) -> None:
@@ -208,6 +232,18 @@ class _Check:
 _KEPT = ("image_id", "category_id", "score", "bbox", "segmentation", "keypoints")
 
 
+def _table(values: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """These numbers in this shape as float64, or None. A text is no number, though numpy would read it as one."""
+    try:
+        table = np.array(values)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if table.shape != shape or table.dtype.kind not in "iuf":
+        return None
+    table = table.astype(np.float64)
+    return table if (np.abs(table) <= LARGEST).all() else None  # NaN fails too
+
+
 class _Wrong(Exception):
     """What is wrong with one mask, as the end of a sentence."""
 
@@ -228,6 +264,8 @@ def _compressed(mask: Any, size: tuple[int, int]) -> dict[str, Any]:
             counts = coco_mask.fr_py_objects({"size": list(size), "counts": counts}, *size)["counts"]
         if not isinstance(counts, (str, bytes)):
             raise TypeError
+        if len(counts) > 10 * LONGEST:  # letters
+            raise _Wrong("the runs of the mask are too many for a mask; write the file again")
         return {"size": list(size), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
     rings = [np.array(ring, np.float64) for ring in mask]
     if not rings or any(ring.ndim != 1 or len(ring) < 6 or len(ring) % 2 or len(ring) > LONGEST for ring in rings):

@@ -8,15 +8,22 @@ import numpy as np
 
 MOST_GROUPS = 12
 """5-bit groups of one number; a run of more pixels than 2^60 is none."""
+TOGETHER = 1000
+"""Masks; with more the arrays do not fit in the cache, and it takes twice as long."""
+MOST_PIXELS = (1 << 32) - 1
+"""Of one run; the decoder counts no further."""
 
 
 def total_runs(counts: Sequence[str | bytes]) -> np.ndarray:
     """(N,) int64: the pixels that each mask's runs add up to; -1 where the string is broken or a run negative.
 
-    The same code as `ops.rle.parse_counts`, which says how the strings are made, on all strings at once.
+    The same code as `ops.rle.parse_counts`, which says how the strings are made, on many strings at once.
     """
-    if not len(counts):
-        return np.zeros(0, np.int64)
+    parts = [_total_runs(counts[start : start + TOGETHER]) for start in range(0, len(counts), TOGETHER)]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _total_runs(counts: Sequence[str | bytes]) -> np.ndarray:
     texts = [text.encode("utf-8", "replace") if isinstance(text, str) else text for text in counts]
     lengths = np.array([len(text) for text in texts], np.int64)
     code = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
@@ -44,7 +51,7 @@ def total_runs(counts: Sequence[str | bytes]) -> np.ndarray:
         sums = np.concatenate([[0], np.cumsum(values[rows])])
         each = np.bincount(text[rows], minlength=len(texts))
         values[rows] = sums[1:] - sums[(np.cumsum(each) - each)[text[rows]]]
-    broken[text[values < 0]] = True
+    broken[text[(values < 0) | (values > MOST_PIXELS)]] = True  # so that the sum cannot overflow
     totals = np.zeros(len(texts), np.int64)
     np.add.at(totals, text, values)
     return np.where(broken, -1, totals)

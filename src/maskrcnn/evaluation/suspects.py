@@ -52,7 +52,7 @@ class WorstImage:
         cost: missed objects and false results together; a false result weighs as much as its score.
         right, missed, false: how many.
         errors: kind of error -> how many, among the results shown.
-        truth, results: what is there and what was found with at least the score threshold.
+        truth, results: what is there and what was found, both among results with at least the score threshold.
     """
 
     image_id: int
@@ -111,9 +111,10 @@ class Album:
         self.truth, self.found, self.decided, self.names = truth, found, decided, names
         self.image_ids, self.paths, self.annotation_ids = image_ids, paths, annotation_ids
 
-    def object(self, row: int) -> Shown:
-        """A true object."""
-        crowd, was_found = bool(self.truth.crowd[row]), bool(self.decided.found[row])
+    def object(self, row: int, found: np.ndarray | None = None) -> Shown:
+        """A true object; `found` (G,) bool: the objects that count as found, None: those that any result found."""
+        found = self.decided.found if found is None else found
+        crowd, was_found = bool(self.truth.crowd[row]), bool(found[row])
         outcome = "crowd" if crowd else "found" if was_found else "missed"
         return self._shown(self.truth, row, outcome, int(self.annotation_ids[self.truth.source[row]]))
 
@@ -159,9 +160,9 @@ class _Errors:
         self.album, self.sure = album, found.scores >= score
         self.right = self.sure & (outcome == -1)
         self.false = self.sure & ((outcome >= 0) | (outcome == -3))
-        seen = np.zeros(len(truth), bool)
-        seen[album.decided.object_of[self.right]] = True
-        self.missed = np.bincount(truth.images[~truth.crowd & ~seen], minlength=images)
+        self.seen = np.zeros(len(truth), bool)
+        self.seen[album.decided.object_of[self.right]] = True
+        self.missed = np.bincount(truth.images[~truth.crowd & ~self.seen], minlength=images)
         self.cost = self.missed + np.bincount(found.images[self.false], found.scores[self.false], minlength=images)
         self.truth_at, self.found_at = truth.spans(images), found.spans(images)
 
@@ -178,7 +179,7 @@ class _Errors:
             int(self.missed[row]),
             len(kinds),
             {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-            [album.object(place) for place in range(self.truth_at[row], self.truth_at[row + 1])],
+            [album.object(place, self.seen) for place in range(self.truth_at[row], self.truth_at[row + 1])],
             [album.result(place) for place in rows],
         )
 

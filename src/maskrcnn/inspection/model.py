@@ -68,6 +68,7 @@ def inspect_model(
     assert isinstance(copy, MaskRCNN)
     prepared = predictor.prepare(image)
     targets, notes = (None, []) if record is None else targets_of(copy, image, record, classes)
+    notes += _broken(copy)
     truth = None if targets is None else truth_of(targets)
     with watched(copy, layers) as activations, listening() as listen:
         heard = stages.hear(copy, listen)
@@ -102,6 +103,15 @@ def inspect_model(
     losses, states, more = losses_of(copy, images, sizes, targets, truth)
     anchors = replace(trace.anchors, state=states.state, object=states.object, sampled=states.sampled)
     return replace(trace, anchors=anchors, losses=losses, notes=(*trace.notes, *more))
+
+
+def _broken(model: MaskRCNN) -> list[str]:
+    """A sentence where weights are not finite: nothing that follows from them means anything."""
+    names = [name for name, value in model.state_dict().items() if not bool(value.isfinite().all())]
+    if not names:
+        return []
+    return [f"{len(names)} tensors of the model hold NaN or infinite numbers, first {names[0]}: it cannot find "
+            "anything; see `maskrcnn inspect weights`"]  # fmt: skip
 
 
 def _input(predictor: Predictor, prepared: Prepared) -> tuple[Tensor, Tensor, tuple[int, int, int, int]]:

@@ -20,6 +20,7 @@ WAITING = 0.1  # share of the time without data from which more loader processes
 FALLEN = 0.02  # AP lost since the best evaluation that counts
 SPIKE = 20.0  # a gradient so many times the median
 ENOUGH = 8  # logged steps before a trend is judged
+MOST, MOST_STEPS = 1e300, 1 << 53  # a larger number is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Run:
         name: of its folder.
         path: the folder.
         curves: by the names in `metrics.jsonl`: loss/total, learning_rate, images_per_second, mask/ap ...
-        epochs: (N,) epoch of each step of `loss/total`.
+        epochs: (N,) epoch of each step of `loss/total`; NaN where none is written.
         watched: the AP that chooses the best checkpoint, "mask/ap" or "box/ap", or "" without validation.
         best_step: of the best evaluation, or None.
         best: its AP, or None.
@@ -90,7 +91,9 @@ def inspect_run(folder: str | Path) -> Run:
     kinds = ["box", *KINDS] if monitor == "box" else KINDS
     watched = next((f"{kind}/ap" for kind in kinds if f"{kind}/ap" in curves), "")
     best_step, best = _best(curves.get(watched))
-    epochs = np.array([row["epoch"] for row in rows if "loss/total" in row and "epoch" in row], np.float64)
+    epoch_of = {row["step"]: _number(row.get("epoch"), "epoch") for row in rows if "loss/total" in row}
+    logged = curves["loss/total"].steps.tolist() if "loss/total" in curves else []
+    epochs = np.array([epoch_of[step] for step in logged], np.float64)
     return Run(
         name=folder.resolve().name,
         path=folder,
@@ -116,9 +119,10 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # the last line of a run that was killed may be cut
+        except (ValueError, RecursionError):  # the last line of a run that was killed may be cut
             continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        step = row.get("step") if isinstance(row, dict) else None
+        if isinstance(step, int) and 0 <= step < MOST_STEPS:
             rows.append(row)
     if not rows:
         raise TrainingError(f"{path}: nothing is logged yet; wait for train.log_every steps")
@@ -126,14 +130,20 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _curve(rows: list[dict[str, Any]], name: str) -> Curve:
-    """null stands for a number that was not finite."""
-    found = [(row["step"], row[name]) for row in rows if name in row]
-    kept = [(step, math.nan if value is None else float(value)) for step, value in found if _is_number(value)]
-    return Curve(np.array([step for step, _ in kept], np.int64), np.array([value for _, value in kept], np.float64))
+    """Where a step was written twice, the later line counts."""
+    found = {row["step"]: _number(row[name], name) for row in rows if name in row}
+    kept = {step: value for step, value in found.items() if value is not None}
+    return Curve(np.array([*kept], np.int64), np.array([*kept.values()], np.float64))
 
 
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+def _number(value: object, name: str) -> float | None:
+    """NaN for null, which stands for a number that was not finite, and for an AP of -1: no objects. None: no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    defined = abs(value) < MOST and not (name.endswith("/ap") and value < 0)
+    return float(value) if defined else math.nan
 
 
 def _checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -186,11 +196,11 @@ def _notes(curves: dict[str, Curve], watched: str, state: dict[str, Any]) -> Ite
     loss = curves.get("loss/total")
     if loss is not None and len(loss) >= ENOUGH:
         quarter = len(loss) // 4
-        first, last = np.nanmean(loss.values[:quarter]), np.nanmean(loss.values[-quarter:])
+        first, last = _mean(loss.values[:quarter]), _mean(loss.values[-quarter:])
         if last > 0.98 * first:
             yield (
                 f"the loss does not fall: {first:.3g} at the start, {last:.3g} at the end; look at the samples with "
-                "`maskrcnn inspect data`, and try another train.learning_rate"
+                "maskrcnn inspect data, and try another train.learning_rate"
             )
     if watched:
         yield from _about_ap(curves[watched], loss, watched)
@@ -208,11 +218,11 @@ def _bad_numbers(curves: dict[str, Curve]) -> Iterator[str]:
         shown = ", ".join(map(str, steps[:5])) + (" ..." if len(steps) > 5 else "")
         yield (
             f"the loss was not finite at step {shown}: lower train.learning_rate or train.clip_norm, and check the "
-            "images with `maskrcnn inspect data`"
+            "images with maskrcnn inspect data"
         )
     norm = curves.get("gradient_norm")
     if norm is not None and len(norm) >= ENOUGH:
-        middle, peak = np.nanmedian(norm.values), int(np.nanargmax(np.nan_to_num(norm.values, nan=-1.0)))
+        middle, peak = _median(norm.values), int(np.nanargmax(np.nan_to_num(norm.values, nan=-1.0)))
         if norm.values[peak] > SPIKE * middle > 0 and peak > 0:
             yield (
                 f"the gradient was {norm.values[peak] / middle:.0f} times its median at step {norm.steps[peak]}: one "
@@ -222,10 +232,11 @@ def _bad_numbers(curves: dict[str, Curve]) -> Iterator[str]:
 
 def _about_ap(ap: Curve, loss: Curve | None, watched: str) -> Iterator[str]:
     name = watched.replace("/ap", " AP")
-    if len(ap) < 2:
-        return
     step, best = _best(ap)
     if step is None or best is None:
+        yield f"{name} is not defined: the validation images hold no objects to find; give another --val"
+        return
+    if len(ap) < 2:
         return
     if best == 0:
         yield (
@@ -256,19 +267,30 @@ def _fell_after(loss: Curve | None, step: int) -> bool:
         return False
     after = loss.values[loss.steps > step]
     before = loss.values[loss.steps <= step][-len(after) :] if len(after) else after
-    return bool(len(before)) and bool(np.nanmean(after) < np.nanmean(before))
+    return _mean(after) < _mean(before)
 
 
 def _about_speed(curves: dict[str, Curve]) -> Iterator[str]:
     waiting = curves.get("data_wait")
-    if waiting is not None and (share := float(np.nanmean(waiting.values))) > WAITING:
+    if waiting is not None and (share := _mean(waiting.values)) > WAITING:
         yield f"the model waited {share:.0%} of the time for data: set data.workers higher, or make the images smaller"
     speed = curves.get("images_per_second")
     if speed is not None and len(speed) >= ENOUGH:
         half = len(speed) // 2
-        first, second = np.nanmedian(speed.values[:half]), np.nanmedian(speed.values[half:])
+        first, second = _median(speed.values[:half]), _median(speed.values[half:])
         if second < 0.7 * first:
             yield (
                 f"the speed fell from {first:.3g} to {second:.3g} images/s: something else used the machine, or it "
                 "became too hot or short of memory"
             )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are finite; NaN where none is."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _median(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else math.nan

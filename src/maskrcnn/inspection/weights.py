@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ class Difference:
         kind: "equal" (bit for bit), "changed", "shape" (other shapes), "missing" (not in the other), or "extra" (only
             in the other).
         shape, other: the shapes, () where there is none.
-        change: norm of the difference / norm of the first; NaN unless "changed", infinite where the first is 0.
+        change: norm of the difference / norm of the first; NaN unless "changed", infinite where the first is 0, not
+            finite where a number of either is not.
         largest: largest difference of a number; NaN unless "changed".
     """
 
@@ -158,7 +160,8 @@ def layer_of(name: str, value: Tensor, module: nn.Module, leaf: str, *, trains: 
     flat = numbers.flatten().double() if not numbers.is_complex() else numbers.abs().flatten().double()
     finite = flat[flat.isfinite()]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-    counts, edges = np.histogram(finite.numpy(), BINS, (low, high) if high > low else (low - 0.5, low + 0.5))
+    around = max(0.5, abs(low) * 1e-6)  # of a constant: more than its last bit
+    counts, edges = np.histogram(finite.numpy(), BINS, (low, high) if high > low else (low - around, low + around))
     kind = _kind(module, leaf)
     dead, exploded = _odd_channels(numbers, module, kind, leaf)
     return Layer(
@@ -192,7 +195,7 @@ def _odd_channels(value: Tensor, module: nn.Module, kind: str, leaf: str) -> tup
     """(dead, exploded) channels that a layer puts out."""
     if kind == "norm" and leaf == "weight":
         return _places(value.abs() < SHUT), ()
-    if kind != "weight" or value.ndim < 2 or not value.is_floating_point():
+    if kind != "weight" or value.ndim < 2 or not value.is_floating_point() or not value.numel():
         return (), ()
     rows = value.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else value
     rows = rows.float().flatten(1)
@@ -216,11 +219,11 @@ def _differences(first: dict[str, Tensor], second: dict[str, Tensor]) -> Iterato
         theirs = second[name]
         if theirs.shape != value.shape:
             yield Difference(name, "shape", shape, tuple(theirs.shape))
-        elif value.dtype == theirs.dtype and _same_bits(value, theirs):
+        elif not value.numel() or (value.dtype == theirs.dtype and _same_bits(value, theirs)):
             yield Difference(name, "equal", shape, shape)
         else:
             gap, size = (theirs.double() - value.double()), float(value.double().norm())
-            change = float(gap.norm()) / size if size else float("inf")
+            change = float(gap.norm()) / size if size else float("inf" if gap.any() else 0.0)
             yield Difference(name, "changed", shape, shape, change, float(gap.abs().max()))
     for name in second.keys() - first.keys():
         yield Difference(name, "extra", (), tuple(second[name].shape))
@@ -325,6 +328,26 @@ def comparison_lines(weights: Weights) -> list[str]:
     found = [difference.kind for difference in weights.differences]
     counts = ", ".join(f"{found.count(kind)} {kind}" for kind in kinds if kind in found)
     lines = [f"compared with {weights.other}: {counts}"]
-    changed = sorted((d for d in weights.differences if d.kind == "changed"), key=lambda d: -d.change)
-    lines += [f"  {d.name}: changed by {100 * d.change:.3g} % of its size" for d in changed[:10]]
-    return lines
+    return lines + [f"  {d.name}: {_sentence(change_of(d))}" for d in most_changed(weights)[:10]]
+
+
+def _sentence(change: str) -> str:
+    return f"changed by {change} of its size" if change.endswith("%") else change
+
+
+def most_changed(weights: Weights) -> list[Difference]:
+    """The tensors that changed, the most first."""
+    changed = [difference for difference in weights.differences if difference.kind == "changed"]
+    return sorted(changed, key=lambda difference: -rank_of(difference))
+
+
+def rank_of(difference: Difference) -> float:
+    """What to sort by: the change, and where it is no number infinity."""
+    return math.inf if math.isnan(difference.change) else difference.change
+
+
+def change_of(difference: Difference) -> str:
+    """How much it changed: a share, or why there is none."""
+    if not math.isfinite(difference.change):
+        return "not finite in one of the two" if not math.isfinite(difference.largest) else "was all 0"
+    return f"{100 * difference.change:.3g} %"

@@ -6,6 +6,8 @@ import time
 
 from maskrcnn.dataset import Dataset
 from maskrcnn.evaluation.evaluate import find
+from maskrcnn.evaluation.metrics import shown
+from maskrcnn.evaluation.precision import NOT_DEFINED
 from maskrcnn.training.checkpoint import note_score, save_best
 from maskrcnn.training.scoring import Evaluated, Scored, no_pictures, weights_on_cpu
 from maskrcnn.training.session import Session
@@ -27,7 +29,8 @@ def start_evaluation(s: Session, val: Dataset) -> None:
 
 def take_score(s: Session) -> None:
     """Note the AP of the last evaluation, waiting for it; the weights are saved when they are the best."""
-    scored = s.scoring.take()
+    with s.report.paused():  # where scoring takes longer than the steps between two evaluations
+        scored = s.scoring.take()
     if scored is None:
         return
     evaluated, metrics, state = scored.evaluated, scored.metrics, s.state
@@ -36,7 +39,8 @@ def take_score(s: Session) -> None:
     watched = metrics.box if s.config.train.monitor == "box" else metrics.mask or metrics.box
     ap = watched["ap"]
     state.metrics, state.pending = metrics.to_dict(), 0
-    if is_best := state.best is None or ap > state.best:
+    # Where the validation holds no objects, AP is -1 each time: then the latest weights are kept, not the first ones.
+    if is_best := state.best is None or ap > state.best or ap == state.best == NOT_DEFINED:
         state.best, state.best_step, state.stale = ap, evaluated.step, 0
     else:
         state.stale += 1
@@ -56,8 +60,8 @@ def take_score(s: Session) -> None:
     scores = {f"{kind}/ap": numbers["ap"] for kind, numbers in kinds.items() if numbers}
     late = evaluated.step < state.step
     s.report.write(evaluated.step, scores, late=late)
-    text = ", ".join(f"{name.replace('/ap', ' AP')} {value:.3f}" for name, value in scores.items())
-    note = "best so far" if is_best else f"best {state.best:.3f} at step {state.best_step}"
+    text = ", ".join(f"{name.replace('/ap', ' AP')} {shown(value)}" for name, value in scores.items())
+    note = "best so far" if is_best else f"best {shown(state.best)} at step {state.best_step}"
     s.report.say(f"step {evaluated.step}: {text} ({note})")
     if scored.note:
         s.report.say(scored.note)

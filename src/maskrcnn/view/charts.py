@@ -48,7 +48,8 @@ class Axis:
         low, high = (float(values.min()), float(values.max())) if len(values) else (1.0, 2.0)
         if log:
             return cls(low / 1.2, high * 1.2, start, stop, log)
-        return cls(min(low, 0.0), high + (high - min(low, 0.0)) * 0.05 or 1.0, start, stop, log)
+        low, high = min(low, 0.0), max(high, 0.0)
+        return cls(low, high + (high - low) * 0.05 or 1.0, start, stop, log)
 
     def at(self, values: np.ndarray | float) -> np.ndarray:
         """Pixels of these values."""
@@ -84,7 +85,8 @@ def bars(
     """A horizontal bar for each name and series, with its value at the end; `longest` is the value of a full bar."""
     thick, gap, left = (14, 10, 190) if len(series) == 1 else (12, 10, 190)
     height = len(names) * (thick * len(series) + gap)
-    most = longest or max([1.0, *(float(v) for values in series.values() for v in values)])
+    finite = [float(v) for values in series.values() for v in values if math.isfinite(v)]
+    most = longest if longest and math.isfinite(longest) else max([1.0, *finite])
     axis = Axis(0, most, left, WIDTH - 70)
     parts = []
     for number, name in enumerate(names):
@@ -92,7 +94,7 @@ def bars(
         middle = top + thick * len(series) / 2
         parts.append(words(shortened(name), left - 8, middle + 4, anchor="end", class_="name", hint=name))
         for index, (label, values) in enumerate(series.items()):
-            y, end = top + index * thick, float(axis.at(values[number]))
+            y, end = top + index * thick, float(axis.at(values[number] if math.isfinite(values[number]) else 0.0))
             hint = (
                 f"{name}, {label}: {short_number(values[number])}"
                 if label
@@ -339,4 +341,6 @@ def shortened(name: str) -> str:
 def short_number(value: float) -> str:
     """12,345 or 0.25: whole numbers with commas, others with three digits."""
     value = float(value)
+    if not math.isfinite(value):
+        return "not finite"
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"

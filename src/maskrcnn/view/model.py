@@ -136,8 +136,7 @@ def _activations(trace: Trace) -> Html:
         "Left how strongly a layer answers over the image (dark blue: not at all, yellow: most), right the eight "
         "channels that vary most. Early maps show edges, later ones whole objects in few cells. A layer that is dark "
         "everywhere, or has many silent channels, is dead; one with huge numbers has exploded: train with a "
-        "lower rate, "
-        "or look at `maskrcnn inspect weights`."
+        "lower rate, or look at maskrcnn inspect weights."
     )
     head = ["layer", "channels", "height", "width", "mean", "std", "min", "max", "zeros", "silent channels"]
     rows = [
@@ -207,7 +206,7 @@ def _anchors_of_objects(trace: Trace) -> Html:
         return paragraph(f"Every object has at least {counts.min()} positive anchors: their sizes and shapes fit.")
     return paragraph(
         f"Objects with one positive anchor or none: {', '.join(few)}. They are learned slowly or never; "
-        "choose model.rpn.anchors.sizes and ratios nearer to them (`maskrcnn inspect data DATA --html page.html` "
+        "choose model.rpn.anchors.sizes and ratios nearer to them (maskrcnn inspect data DATA --html page.html "
         "compares all boxes with the anchors).",
         kind="warning",
     )

@@ -102,7 +102,7 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
     """Numbers (H, W) -> (H, W, 3) uint8 from dark blue (low) to yellow (high); NaN is grey."""
     finite = values[np.isfinite(values)]
     low = float(finite.min(initial=0)) if low is None else low
-    high = float(finite.max(initial=low)) if high is None else high
+    high = float(finite.max(initial=low)) if high is None or not np.isfinite(high) else high
     part = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1) * (len(_HEAT) - 1)
     first = np.minimum(part.astype(int), len(_HEAT) - 2)
     way = (part - first)[..., None]

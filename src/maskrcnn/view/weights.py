@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn.inspection.weights import Difference, Layer, Weights, part_rows
+from maskrcnn.inspection.weights import Difference, Layer, Weights, change_of, part_rows, rank_of
 from maskrcnn.view.charts import histogram, line_chart, spark
 from maskrcnn.view.report import Html, folded, page, paragraph, row, section, table, tiles, write_page
 
@@ -181,7 +181,7 @@ def _comparison(weights: Weights) -> Html:
     order = sorted(found, key=_rank)
     rows = [
         [d.name, KINDS[d.kind], _shape(d.shape), _shape(d.other) if d.kind in ("shape", "extra") else "",
-         f"{100 * d.change:.3g} %" if d.kind == "changed" else "", f"{d.largest:.3g}" if d.kind == "changed" else ""]
+         change_of(d) if d.kind == "changed" else "", f"{d.largest:.3g}" if d.kind == "changed" else ""]
         for d in order[:MOST_ROWS]
     ]  # fmt: skip
     head = ["tensor", "", "shape", "other shape", "change", "largest difference"]
@@ -193,7 +193,7 @@ def _comparison(weights: Weights) -> Html:
 def _rank(difference: Difference) -> tuple[int, float]:
     """Those without a partner first, then by change."""
     order = ["shape", "missing", "extra", "changed", "equal"]
-    return order.index(difference.kind), -difference.change if difference.kind == "changed" else 0.0
+    return order.index(difference.kind), -rank_of(difference) if difference.kind == "changed" else 0.0
 
 
 def _shape(shape: tuple[int, ...]) -> str:
