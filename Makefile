@@ -17,7 +17,7 @@ help:  ## this list
 install: $(VENV)/.stamp  ## the environment in .venv, with the tested versions of constraints.txt
 
 $(VENV)/.stamp: pyproject.toml constraints.txt scripts/make-venv
-	scripts/make-venv $(PYTHON) $(VENV) constraints.txt
+	scripts/make-venv $(PYTHON) $(VENV) constraints.txt dev,web-tests
 	@touch $@
 
 $(LOWEST)/.stamp: pyproject.toml constraints-lowest.txt scripts/make-venv

@@ -279,7 +279,7 @@ def test_evaluate_prints_and_writes(calls: Calls, tmp_path: Path) -> None:
     file = tmp_path / "deep" / "numbers.json"
     assert run("evaluate", "M", "D", "--json", str(file), "--trust") == 0
     model, dataset, keywords = calls[0]
-    assert (model, len(dataset), keywords) == (("M", {"device": "auto", "trust": True}), 5, {})
+    assert (model, len(dataset), keywords) == (("M", {"device": "auto", "trust": True}), 5, {"tiling": None})
     assert calls[1] == {"max_detections": None, "boundary": False, "lvis": False, "voc": False, "by_count": False}
     assert json.loads(file.read_text()) == {"box": {"ap": 0.5}}
 
@@ -315,38 +315,10 @@ def test_evaluate_takes_data_without_splits_whole(calls: Calls, monkeypatch: pyt
     assert len(calls[0][1]) == 10
 
 
-def test_predict_streams_and_saves(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Predictor:
-        @classmethod
-        def load(cls, path: str, device: str, trust: bool) -> Predictor:
-            calls.append((path, device, trust))
-            return cls()
-
-        def stream(self, sources: list[str], **keywords: Any) -> str:
-            calls.append((sources, keywords))
-            return "stream"
-
-    def save_results(stream: str, out: Path, kinds: tuple[str, ...]) -> str:
-        calls.append((stream, out, kinds))
-        return "3 instances in 2 images"
-
-    monkeypatch.setitem(sys.modules, "maskrcnn.predict.predictor", SimpleNamespace(Predictor=Predictor))
-    monkeypatch.setitem(sys.modules, "maskrcnn.predict.results", SimpleNamespace(save_results=save_results))
-    assert run("predict", "M", "a.png", "folder", "--out", "O", "--save", "json,masks", "--score-threshold", "0.3") == 0
-    assert calls == [
-        ("M", "auto", False),
-        (["a.png", "folder"], {"batch_size": 1, "score_threshold": 0.3}),
-        ("stream", Path("O"), ("json", "masks")),
-    ]
-    assert capsys.readouterr().out == "3 instances in 2 images\n"
-
-
 def test_predict_offers_what_can_be_saved() -> None:
     from maskrcnn.predict.results import KINDS
 
-    assert cli.commands.SAVES == KINDS
+    assert cli.predicted.SAVES == KINDS
 
 
 def test_export_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

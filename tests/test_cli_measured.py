@@ -27,18 +27,21 @@ def seen(model, tmp_path, monkeypatch):
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
     found = []
 
-    def find(predictor, dataset):
+    def find(predictor, dataset, tiling=None):
         found.append((predictor.model, dataset))
 
     def score(findings, dataset, **options):
         return "AP"
 
-    def save(stream, out, kinds):
-        found.append(stream)
+    def save(results, out, kinds, journal):
+        found.append(model)
         return "saved"
 
     def load(path, **options):
-        return SimpleNamespace(model=model, stream=lambda *sources, **options: model)
+        items = SimpleNamespace(count=lambda: 0, skipped=0)
+        return SimpleNamespace(
+            model=model, items=lambda sources: items, stream_items=lambda *given, **options: iter([]), skipped=[]
+        )
 
     monkeypatch.setattr("maskrcnn.evaluation.evaluate.find", find)
     monkeypatch.setattr("maskrcnn.evaluation.findings.score", score)

@@ -35,6 +35,7 @@ STREET = [
     ["training"],
     ["exporting"],
     ["benchmark"],
+    ["serve"],
     ["options", "plan", "doctor", "demo"],
     ["cli"],
 ]

@@ -12,6 +12,37 @@ from typing import Any
 import numpy as np
 
 from maskrcnn.ops.masks import decode_rle, rle_to_polygons
+from maskrcnn.ops.rle import decode_window, rle_area
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image lies in what it was taken from: a file of several images, a film, a map.
+
+    Attributes:
+        name: what its results are called, without a suffix.
+        key: what a restart knows the image by; "" for an array, which has no place to come back to.
+        file: the film, TIFF or address; None for a file with one image, and for arrays.
+        film: `file` is a film or a camera.
+        frame: number of the frame or of the page, from 0.
+        seconds: since the start of the film.
+        rate: frames a second.
+        corner: (top, left) of a window of a larger image, in its pixels.
+        to_map: (a, b, c, d, e, f) with x_map = a x + b y + c and y_map = d x + e y + f, for x and y in pixels of *this*
+            image, whose top left corner is (0, 0); None: no map.
+        crs: coordinate system of the map, such as "EPSG:32633".
+    """
+
+    name: str = ""
+    key: str = ""
+    file: str | None = None
+    film: bool = False
+    frame: int | None = None
+    seconds: float | None = None
+    rate: float | None = None
+    corner: tuple[int, int] = (0, 0)
+    to_map: tuple[float, float, float, float, float, float] | None = None
+    crs: str | None = None
 
 
 @dataclass(eq=False)
@@ -32,6 +63,7 @@ class Instances:
         keypoint_names: K names, or () where they are not known.
         path: the image file, when there is one.
         image_id: the data set's id, when there is one.
+        place: where the image was taken from, when it came through `Predictor.stream`.
     """
 
     boxes: np.ndarray
@@ -47,6 +79,7 @@ class Instances:
     keypoint_names: tuple[str, ...] = ()
     path: str | None = None
     image_id: int | None = None
+    place: Place | None = None
     _rle: list[dict] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -116,6 +149,82 @@ class Instances:
 
         return [rle_to_polygons(rle) for rle in self.rle]
 
+    @property
+    def areas(self) -> np.ndarray:
+        """(N,) float64 square pixels: of the masks, or of the boxes of a model without masks."""
+        if not self.has_masks:
+            return np.prod((self.boxes[:, 2:] - self.boxes[:, :2]).astype(np.float64), axis=1)
+        return np.array([rle_area(rle) for rle in self.rle], np.float64)
+
+    @property
+    def centroids(self) -> np.ndarray:
+        """(N, 2) float64 x, y: the mean of the pixels' centres, or the middle of the box where there is no mask."""
+        middles = (self.boxes[:, 2:].astype(np.float64) + self.boxes[:, :2]) / 2
+        if not self.has_masks:
+            return middles
+        for index in range(len(self)):
+            window, top, left = self.window(index)
+            if window.any():
+                rows, columns = np.nonzero(window)
+                middles[index] = left + columns.mean() + 0.5, top + rows.mean() + 0.5
+        return middles
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether `rle` and what follows from it can be asked for."""
+        return self.roi_masks is not None or self._rle is not None
+
+    def window(self, index: int) -> tuple[np.ndarray, int, int]:
+        """(mask (h, w) bool of one instance, top, left): all of its pixels, without the rest of the image."""
+        import hotcoco.mask as coco_mask
+
+        rle = self.rle[index]
+        left, top, width, height = (int(side) for side in coco_mask.to_bbox(rle))
+        return decode_window(rle, top, left, top + height, left + width), top, left
+
+    def crops(self, image: np.ndarray | None = None, margin: int = 0) -> list[np.ndarray]:
+        """The part of the image in each box: N of (h, w, 3) uint8 RGB, copies; whole pixels, inside the image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; None: read from `path`.
+            margin: pixels more on each side, as far as there are any.
+
+        Raises:
+            DataError: no image, or one of another size.
+        """
+        from maskrcnn.view.cutouts import crop
+
+        return crop(self, image, margin)
+
+    def cutouts(self, image: np.ndarray | None = None) -> list[np.ndarray]:
+        """Each object alone: N of (h, w, 4) uint8 RGBA, transparent where it is not. Arguments as of `crops`.
+
+        Raises:
+            DataError: as `crops`.
+            ValueError: no masks.
+        """
+        from maskrcnn.view.cutouts import cut_out
+
+        return cut_out(self, image)
+
+    def splash(self, image: np.ndarray | None = None) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the objects in colour, the rest grey. Raises as `cutouts`."""
+        from maskrcnn.view.cutouts import splash
+
+        return splash(self, image)
+
+    def to_geojson(self) -> dict:
+        """A FeatureCollection: map coordinates where `place` has them, else pixels; see `predict.formats.geojson`."""
+        from maskrcnn.predict.formats.geojson import to_geojson
+
+        return to_geojson(self)
+
+    def save(self, folder: Any, save: Sequence[str] = ("overlay", "json"), image: np.ndarray | None = None) -> Any:
+        """Write what was found in this one image, see `maskrcnn.predict.results.save_results`."""
+        from maskrcnn.predict.results import save_results
+
+        return save_results([self if image is None else (self, image)], folder, save)
+
     def draw(self, image: np.ndarray | None = None, **options: Any) -> np.ndarray:
         """The image (H, W, 3) uint8 RGB with masks, boxes and names on it; see `maskrcnn.view.draw`."""
         from maskrcnn.view.draw import draw_instances
@@ -124,7 +233,7 @@ class Instances:
 
     def to_coco(self, image_id: int | None = None) -> list[dict]:
         """COCO results: one dict an instance with the data set's own category ids."""
-        from maskrcnn.predict.results import to_coco
+        from maskrcnn.predict.coco import to_coco
 
         return to_coco(self, image_id)
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from maskrcnn.evaluation import evaluate as room
 from maskrcnn.evaluation import findings as store
 from maskrcnn.evaluation.evaluate import evaluate, predict_dataset
 from maskrcnn.predict.predictor import Predictor
+from maskrcnn.predict.tiles import Tiling
 from maskrcnn.structures import Detections, Polygons, Record
 from tests.model.tiny import tiny_model
 
@@ -91,6 +93,31 @@ def test_a_perfect_model_gets_one_with_classes_matched_by_name(tmp_path: Path) -
     assert {"load", "model", "masks", "score"} < set(metrics.speed)
     json.dumps(metrics.to_dict())
     assert "images/s" in str(metrics)
+
+
+def test_tiles_find_what_the_whole_image_shows(tmp_path: Path) -> None:
+    """Rectangles larger than a tile, over several borders: exact in tiles, one of them broken by being made small."""
+    pixels = np.zeros((150, 190, 3), np.uint8)
+    boxes = np.array([[10, 10, 120, 40], [31, 61, 100, 140]])
+    for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        pixels[y0:y1, x0:x1] = 50 * (number + 1)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    sides = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).astype(np.float32)
+    masks = tuple(
+        Polygons((np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float),)) for x0, y0, x1, y1 in boxes.tolist()
+    )
+    one = Record(tmp_path / "large.png", 1, 150, 190, boxes.astype(np.float32), np.array([1, 0]), masks,
+                 np.zeros(2, bool), sides, np.arange(2))  # fmt: skip
+    broken = replace(one, path=tmp_path / "none.png", image_id=2)
+    dataset = Dataset([one, broken], ("dog", "cat"), (5, 9), name="large")
+    predictor = Predictor(Oracle(("cat", "dog")), "cpu")  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="none.png.*left out of the evaluation, 1 so far"):
+        found = [*predict_dataset(predictor, dataset, tiling=Tiling(64, 24, full_image=False))]
+    assert [record.image_id for record, _ in found] == [1]
+    assert found[0][1].image_id == 1
+    tiled = evaluate(predictor, Dataset([one], ("dog", "cat"), (5, 9)), progress=False, tiling=Tiling(64, 24))
+    assert tiled.mask is not None
+    assert tiled.mask["ap"] == tiled.box["ap"] == pytest.approx(1)
 
 
 def test_wrong_names_are_wrong(tmp_path: Path) -> None:

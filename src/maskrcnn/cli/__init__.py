@@ -17,18 +17,18 @@ from maskrcnn.cli.commands import COMMANDS
 from maskrcnn.errors import MaskRCNNError
 from maskrcnn.memory import keep_memory
 
-HEAVY = ("demo", "train", "evaluate", "predict", "export", "benchmark")
+HEAVY = ("demo", "train", "evaluate", "predict", "export", "serve", "benchmark")
 """Commands that run the network."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command. Returns the exit code: 0 done, 1 done in part, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     show = "--traceback" in arguments
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            _run([argument for argument in arguments if argument != "--traceback"])
+            return _run([argument for argument in arguments if argument != "--traceback"])
         except MaskRCNNError as error:
             if show:
                 traceback.print_exc()
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _run(arguments: Sequence[str]) -> int:
     namespace = make_parser(arguments).parse_args(arguments)
     command = namespace.command
     given = namespace[command]
@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str]) -> None:
         command, given = f"{command} {given.what}", given[given.what]
     if command in HEAVY:
         keep_memory()
-    COMMANDS[command](given)
+    return COMMANDS[command](given) or 0
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from maskrcnn import __version__, options
-from maskrcnn.cli.commands import COMMANDS, SAVES
+from maskrcnn.cli.commands import COMMANDS
+from maskrcnn.cli.predicted import SAVES
 from maskrcnn.errors import ConfigError
 from maskrcnn.presets import PRESETS
 
@@ -90,6 +91,11 @@ def _declare(command: Any) -> None:
     optional: dict[str, Any] = {"type": str | None, "default": None}
     theirs = {**optional, "metavar": "FILE", "help": f"that the weights had: {CONFIGS}"}
 
+    tile = {**optional, "nargs": "?", "const": "auto", "metavar": "SIZE",
+            "help": "cut large images into tiles of this side in pixels; without a number: the network's"}  # fmt: skip
+    overlap = {"type": int | None, "default": None, "metavar": "N",
+               "help": "pixels that tiles share at least; without: by the sizes of the objects"}  # fmt: skip
+
     p = command("demo", "make the Shapes data, train on it, measure, draw")
     p.add_argument("--out", type=str, default="runs/demo", help="folder for data, model and pictures")
     p.add_argument("--minutes", type=float | None, default=None, help="time limit of the training")
@@ -131,6 +137,8 @@ def _declare(command: Any) -> None:
     p.add_argument("--voc", action="store_true", help="Pascal VOC's AP too")
     p.add_argument("--explain", action="store_true", help="say what is wrong most, and how sure the numbers are")
     p.add_argument("--compare", **optional, metavar="OTHER", help="model or results: is it better than MODEL?")
+    p.add_argument("--tile", **tile)
+    p.add_argument("--overlap", **overlap)
     p.add_argument("--draws", type=int | None, default=None, metavar="N",
                    help="samples of the images for --explain and --compare; without: 200, to compare 1000")  # fmt: skip
     p.add_argument("--out", **optional, metavar="DIR", help="write all numbers, the results and report.html here")
@@ -140,13 +148,17 @@ def _declare(command: Any) -> None:
 
     p = command("predict", "find objects in images, and draw or save them", usage=PREDICT)
     p.add_argument("model", type=str, metavar="MODEL", help=f"{MODEL}; without: torchvision's published one, for COCO")
-    p.add_argument("source", type=str, metavar="SOURCE", nargs="*", help="images and folders")
+    p.add_argument("source", type=str, metavar="SOURCE", nargs="*", help=SOURCES)
     p.add_argument("--out", type=str, default="predictions", help="folder for the results")
     p.add_argument("--save", type=str, default="overlay,json", help=f"any of {','.join(SAVES)}")
     p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the model's classes: {NAMES}")
     p.add_argument("--model-config", **theirs)
     p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
-    p.add_argument("--batch-size", type=int, default=1, help="images at a time")
+    p.add_argument("--batch-size", type=int | None, default=None, help="images at a time; without: what fits")
+    p.add_argument("--tile", **tile)
+    p.add_argument("--overlap", **overlap)
+    p.add_argument("--overwrite", action="store_true", help="begin anew; without: go on where an earlier run stopped")
+    p.add_argument("--show", action="store_true", help="open a window; q or Escape stops")
     p.add_argument("--device", **device)
     p.add_argument("--trust", **trust)
 
@@ -160,6 +172,22 @@ def _declare(command: Any) -> None:
     p.add_argument("--batch", type=str, default="1", help="images at a time, or any")
     p.add_argument("--opset", type=int | None, default=None, help="of an .onnx file")
     p.add_argument("--compiled", action="store_true", help="a .pt2 with machine code for this kind of processor")
+
+    p = command("serve", "answer over HTTP, with a page to try the model on", usage="maskrcnn serve MODEL [options]")
+    p.add_argument("model", type=str, metavar="MODEL", help=f"{MODEL}, or an exported file")
+    p.add_argument("--host", type=str, default="127.0.0.1", help="127.0.0.1: this machine alone; 0.0.0.0: everybody")
+    p.add_argument("--port", type=int, default=8000, help="0: a free one")
+    p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the model's classes: {NAMES}")
+    p.add_argument("--model-config", **theirs)
+    p.add_argument("--batch-size", type=int, default=8, help="images that go through the network together")
+    p.add_argument("--batch-wait", type=float, default=5, metavar="MS", help="that a batch waits for more images")
+    p.add_argument("--queue", type=int, default=64, metavar="N", help="images that may wait; more are answered 503")
+    p.add_argument("--max-megabytes", type=float, default=25, metavar="N", help="of one request")
+    p.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="of one image")
+    p.add_argument("--rate", type=float, default=50, metavar="N", help="requests a second and client; 0: no limit")
+    p.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds for an answer")
+    p.add_argument("--device", **device)
+    p.add_argument("--trust", **trust)
 
     several: dict[str, Any] = {"type": str, "nargs": "+"}
     number: dict[str, Any] = {"type": int | None, "default": None}
@@ -276,6 +304,10 @@ WEIGHTS = (
     "fine_tune_checkpoint of a pipeline.config"
 )
 MODEL = "run, checkpoint folder, weight file or torchvision:NAME"
+SOURCES = (
+    "image, film, folder, pattern, http(s):// or rtsp:// address, number of a camera, TIFF@TOP:BOTTOM,LEFT:RIGHT, or - "
+    "for a list of them on stdin; in any mix"
+)
 PREDICT = "maskrcnn predict [MODEL] SOURCE [SOURCE ...] [options]"
 CONFIGS = "Detectron2's YAML, MMDetection's or Matterport's .py, a pipeline.config"
 NAMES = "a .pbtxt, a text with one name a line, or JSON"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from maskrcnn import options
 from maskrcnn.cli.evaluated import evaluate
 from maskrcnn.cli.inspected import inspect_model, inspect_run, inspect_weights
+from maskrcnn.cli.predicted import predict
+from maskrcnn.cli.served import serve
 from maskrcnn.config import Config, ModelConfig
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.pipeline.read import looks_like_pipeline
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 TOLD = 10  # problems of the data that `train` prints
 MOST_DECODED = 20_000  # images that `train` reads before its first step; more would take many minutes
 CHECKS = ("auto", "all", "annotations", "none")
-SAVES = ("overlay", "json", "masks")
 
 
 def demo(given: Any) -> None:
@@ -55,25 +56,6 @@ def train(given: Any) -> None:
         device=given.device,
     )
     _say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
-
-
-def predict(given: Any) -> None:
-    kinds = tuple(given.save.split(","))
-    for kind in kinds:
-        if kind not in SAVES:
-            raise ConfigError(f"cannot save {kind!r}{options.nearest(kind, SAVES)}; kinds: {','.join(SAVES)}")
-    if not 0 <= given.score_threshold <= 1:
-        raise ConfigError(f"--score-threshold {given.score_threshold} must lie between 0 and 1")
-    if given.batch_size < 1:
-        raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
-    from maskrcnn.cli.measured import choose_model, open_predictor
-    from maskrcnn.predict.results import save_results
-
-    if note := choose_model(given):
-        _say(note)
-    predictor = open_predictor(given)
-    stream = predictor.stream(given.source, batch_size=given.batch_size, score_threshold=given.score_threshold)
-    print(save_results(stream, Path(given.out), kinds))
 
 
 def export(given: Any) -> None:
@@ -231,6 +213,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "serve": serve,
     "benchmark": benchmark,
     "inspect data": inspect_data,
     "inspect model": inspect_model,

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from maskrcnn.dataset import Dataset
     from maskrcnn.evaluation.bootstrap import Difference
     from maskrcnn.evaluation.findings import Findings
+    from maskrcnn.predict.tiles import Tiling
 
 
 def evaluate(given: Any) -> None:
     """Measure, explain and compare, as far as it is asked for."""
     from maskrcnn.cli.commands import _say, _write_json
-    from maskrcnn.cli.measured import measured_data
+    from maskrcnn.cli.measured import measured_data, tiling_of
     from maskrcnn.evaluation.findings import score
 
     limits = given.max_detections
@@ -25,11 +26,12 @@ def evaluate(given: Any) -> None:
     if given.draws is not None and given.draws < 1:
         raise ConfigError(f"--draws {given.draws} must be at least 1, such as 1000")
     _check_places(given)
+    tiling = tiling_of(given)
     dataset, notes = measured_data(given)
     for note in notes:
         _say(f"note: {note}")
-    findings = _found(given, given.model, dataset)
-    other = _found(given, given.compare, dataset) if given.compare else None
+    findings = _found(given, given.model, dataset, tiling)
+    other = _found(given, given.compare, dataset, tiling) if given.compare else None
     metrics = score(
         findings,
         dataset,
@@ -79,7 +81,7 @@ def _check_places(given: Any) -> None:
         check_writable(given.json)
 
 
-def _found(given: Any, model: str, dataset: Dataset) -> Findings:
+def _found(given: Any, model: str, dataset: Dataset, tiling: Tiling | None) -> Findings:
     """What the model, or the results file, found."""
     from maskrcnn.cli.measured import open_predictor
     from maskrcnn.evaluation.evaluate import find
@@ -88,7 +90,7 @@ def _found(given: Any, model: str, dataset: Dataset) -> Findings:
         return find(model, dataset)
     asked = given.clone()
     asked.model = model
-    return find(open_predictor(asked), dataset)
+    return find(open_predictor(asked), dataset, tiling=tiling)
 
 
 def _compared(given: Any, first: Findings, second: Findings, dataset: Dataset) -> dict[str, Difference]:

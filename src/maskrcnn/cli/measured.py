@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from maskrcnn.model.mask_rcnn import MaskRCNN
     from maskrcnn.predict.exported.model import ExportedModel
     from maskrcnn.predict.predictor import Predictor
+    from maskrcnn.predict.tiles import Tiling
 
 PUBLISHED = "torchvision:maskrcnn_resnet50_fpn_v2"
 """What predicts where no model is named."""
@@ -39,9 +40,14 @@ def choose_model(given: Any) -> str:
 
 
 def _is_image(path: Path) -> bool:
+    """Also a film, a camera, an address of a picture, or "-"."""
+    from maskrcnn.predict import film, pages
     from maskrcnn.predict.sources import SUFFIXES
 
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    name = str(path)
+    if name == "-" or (film.is_live(name) and not path.exists()) or pages.Window.parse(name):
+        return True
+    return path.suffix.lower() in (*SUFFIXES, *film.SUFFIXES) and not path.is_dir()
 
 
 def _holds_images(folder: Path) -> bool:
@@ -120,6 +126,21 @@ def _name(model: MaskRCNN | ExportedModel, given: Any, *, keep: bool) -> None:
         )
     shown = {item.id: item.shown for item in items}
     model.classes = tuple(shown.get(i, name) for i, name in zip(model.category_ids, model.classes, strict=True))
+
+
+def tiling_of(given: Any) -> Tiling | None:
+    """What `--tile` and `--overlap` ask for; None without `--tile`. Raises `ConfigError`."""
+    if given.tile is None:
+        if given.overlap is not None:
+            raise ConfigError(f"--overlap {given.overlap} is of tiles; give --tile too")
+        return None
+    from maskrcnn.predict.tiles import Tiling
+
+    if given.tile != "auto" and not given.tile.isdecimal():
+        raise ConfigError(f"--tile {given.tile!r} must be a side in pixels or auto; give sources before it")
+    tiling = Tiling(None if given.tile == "auto" else int(given.tile), given.overlap)
+    tiling.check()
+    return tiling
 
 
 def measured_data(given: Any) -> tuple[Dataset, list[str]]:

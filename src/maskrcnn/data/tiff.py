@@ -1,6 +1,7 @@
 """TIFF with any depth, any number of channels and several pages, through tifffile.
 
 tifffile alone unpacks no LZW, which is what most tools write; those strips go through Pillow's libtiff one by one.
+`tiff_parts.py` reads windows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller copy, a mask of anot
 _ALPHA = (1, 2)  # ExtraSamples: opacity
 _LEAST_SEGMENT = 1 << 26  # values of one tile, whatever the size of the image
 _MOST_PACKED = 5000  # deflate packs 1032 bytes into one, LZW up to 2700
-_LZW = 5
+LZW = 5  # of `Compression`
 # White is 0, palette, CMYK, YCbCr, Lab: with up to 8 bits Pillow turns them into what a person sees.
 _FOR_PILLOW = (0, 3, 5, 6, 8)
 
@@ -32,17 +33,23 @@ class Pages:
 
     Smaller copies (pyramids, thumbnails) and masks are left out.
 
+    Args:
+        file: an open `tifffile.TiffFile`.
+        page: take this page alone; None: the first, and those that are like it.
+
     Attributes:
         header: (height, width, channels, dtype, whether the last channel is opacity), EXIF orientation applied.
         orientation: EXIF orientation 1..8, as stored.
         for_pillow: 8 bits or fewer in colours that Pillow knows, one page.
     """
 
-    def __init__(self, file: Any) -> None:
-        first = file.pages[0]
+    def __init__(self, file: Any, page: int | None = None) -> None:
+        first = file.pages[page or 0]
+        if not hasattr(first, "imagelength"):  # tifffile reads later pages in short where it can
+            first = first.aspage()
         _check(first)
         self._file = file
-        self._pages = [first, *(page for page in _others(file) if _alike(page, first))]
+        self._pages = [first, *(other for other in _others(file) if page is None and _alike(other, first))]
         for page in self._pages:
             _check_ends(page, file.filehandle.size)
         tag = first.tags.get("Orientation")
@@ -63,17 +70,23 @@ class Pages:
         samples = first.samplesperpixel
         stacked = np.empty((first.imagelength, first.imagewidth, samples * len(self._pages)), first.dtype)
         for i, page in enumerate(self._pages):
-            planes = _read_lzw(page, self._file) if int(page.compression) == _LZW else _read(page)
+            planes = _read_lzw(page, self._file) if int(page.compression) == LZW else _read(page)
             # (planes, 1, H, W, samples of a pixel): one of the two is 1
             stacked[:, :, i * samples : (i + 1) * samples] = np.moveaxis(planes[:, 0], 0, 2).reshape(
                 *stacked.shape[:2], samples
             )
         return stacked
 
+    def alone(self) -> tuple[Any, Any] | None:
+        """(page, file) of tifffile where the image is one page, neither turned nor for Pillow; else None."""
+        one = len(self._pages) == 1 and self.orientation == 1 and not self.for_pillow
+        return (self._pages[0], self._file) if one else None
+
 
 @contextmanager
-def opened(stream: BinaryIO) -> Iterator[Pages]:
-    """The image in a TIFF, not decoded yet; closes the stream. Raises `DataError`, or what tifffile raises."""
+def opened(stream: BinaryIO, page: int | None = None) -> Iterator[Pages]:
+    """The image in a TIFF, or one page of it, not decoded yet; closes the stream. Raises `DataError`, or what tifffile
+    raises."""
     import tifffile
 
     with closing(stream), tifffile.TiffFile(stream) as file:
@@ -81,7 +94,7 @@ def opened(stream: BinaryIO) -> Iterator[Pages]:
             raise DataError("TIFF without a page; replace or remove it")
         if len(file.pages) > MAX_PAGES:
             raise DataError(f"TIFF has {len(file.pages)} pages, at most {MAX_PAGES} are read; split it")
-        yield Pages(file)
+        yield Pages(file, page)
 
 
 def _others(file: Any) -> Iterator[Any]:
@@ -145,7 +158,12 @@ def _read(page: Any) -> np.ndarray:
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-        raise DataError(f"{error}; pip install imagecodecs, or save it with LZW, deflate or no compression") from error
+        raise unpackable(error) from error
+
+
+def unpackable(error: ValueError) -> DataError:
+    """The remedy for a compression that only imagecodecs knows."""
+    return DataError(f"{error}; pip install imagecodecs, or save it with LZW, deflate or no compression")
 
 
 def _read_lzw(page: Any, file: Any) -> np.ndarray:
@@ -157,19 +175,19 @@ def _read_lzw(page: Any, file: Any) -> np.ndarray:
         if not length or plane >= len(planes):
             continue
         file.filehandle.seek(offset)
-        unpacked = _unlzw(file.filehandle.read(length), height, width * samples * np.dtype(page.dtype).itemsize)
+        unpacked = unlzw(file.filehandle.read(length), height, width * samples * np.dtype(page.dtype).itemsize)
         strip = page.decode(unpacked, index)[0][0]  # (height, width, samples), predictor undone
         room = planes[plane, 0, top : top + height, left : left + width]
         room[:] = strip[: room.shape[0], : room.shape[1]]
     return planes
 
 
-def _unlzw(data: bytes, height: int, row_bytes: int) -> bytes:
+def unlzw(data: bytes, height: int, row_bytes: int) -> bytes:
     """Unpack one strip: wrapped as a grey 8-bit TIFF of its own, (height, row_bytes)."""
     from PIL import Image
 
     # Tag, type (4: a 32-bit number), count, value; in the order of the tags.
-    entries = [(256, row_bytes), (257, height), (258, 8), (259, _LZW), (262, 1), (273, 0), (277, 1), (278, height)]
+    entries = [(256, row_bytes), (257, height), (258, 8), (259, LZW), (262, 1), (273, 0), (277, 1), (278, height)]
     entries += [(279, len(data))]
     start = 8 + 2 + 12 * len(entries) + 4
     table = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in entries)

@@ -21,8 +21,9 @@ from maskrcnn.evaluation.findings import Findings, given_findings, is_results, s
 from maskrcnn.evaluation.metrics import Metrics
 from maskrcnn.instances import Instances
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.coco import to_coco
 from maskrcnn.predict.predictor import Precision, Predictor, prepare_ahead
-from maskrcnn.predict.results import to_coco
+from maskrcnn.predict.tiles import Tiling, predict_tiled
 from maskrcnn.structures import Record
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def evaluate(
     lvis: bool = False,
     voc: bool = False,
     by_count: bool = False,
+    tiling: Tiling | None = None,
 ) -> Metrics:
     """COCO box, mask and keypoint AP and AR of a model on a data set, by the same path as prediction; or of results.
 
@@ -71,6 +73,7 @@ def evaluate(
         lvis: measure LVIS's numbers too; the data must be LVIS's.
         voc: measure Pascal VOC's AP too.
         by_count: measure AP by the number of objects in the image too.
+        tiling: cut images larger than a tile up, as `Predictor.predict_tiled`.
 
     Raises:
         DataError: no images, none that can be read, no class in common, a wrong result, or lvis without LVIS's lists.
@@ -88,6 +91,7 @@ def evaluate(
         workers=workers,
         progress=progress,
         accelerator=accelerator,
+        tiling=tiling,
     )
     metrics = score(
         findings,
@@ -114,6 +118,7 @@ def find(
     workers: int | None = None,
     progress: bool = True,
     accelerator: Accelerator | None = None,
+    tiling: Tiling | None = None,
 ) -> Findings:
     """What a model finds in a data set, or what a file says that it found; see `evaluate` for arguments and errors."""
     if not len(dataset):
@@ -140,6 +145,7 @@ def find(
         workers=workers,
         progress=progress and rank == 0,
         clock=clock,
+        tiling=tiling,
     )
     for record, instances in found:
         with clock("masks"):
@@ -184,13 +190,17 @@ def predict_dataset(
     workers: int | None = None,
     progress: bool = False,
     clock: _Clock | None = None,
+    tiling: Tiling | None = None,
 ) -> Iterator[tuple[Record, Instances]]:
     """Each record with what the model finds in its image, original frame.
 
     Images of one padded size come together, largest first, so that batches are full and memory runs out at once or
-    never. An image that cannot be read is left out with a warning.
+    never. An image that cannot be read is left out with a warning. With a `tiling` they come one by one.
     """
     clock = clock or _Clock()
+    if tiling is not None:
+        yield from _predict_tiled(predictor, dataset, tiling, batch_size, score_threshold, clock, progress)
+        return
     batch_size = batch_size or (2 if predictor.device.type == "cpu" else 8)
     workers = workers or min(8, os.cpu_count() or 1)
     records = _by_size(dataset.records, predictor)
@@ -212,6 +222,29 @@ def predict_dataset(
             for record, instances in zip(readable, answers, strict=True):
                 yield record, replace(instances, image_id=record.image_id)
             bar.advance(len(readable))
+
+
+def _predict_tiled(
+    predictor: Predictor,
+    dataset: Dataset,
+    tiling: Tiling,
+    batch_size: int | None,
+    threshold: float,
+    clock: _Clock,
+    progress: bool,
+) -> Iterator[tuple[Record, Instances]]:
+    skipped = 0
+    with _Bar(len(dataset), progress) as bar:
+        for record in dataset.records:
+            try:
+                with clock("model"):
+                    found = predict_tiled(predictor, record, tiling, threshold, batch_size)
+            except DataError as error:
+                skipped += 1
+                warnings.warn(f"{error}; left out of the evaluation, {skipped} so far", stacklevel=3)
+            else:
+                yield record, replace(found, image_id=record.image_id)
+            bar.advance(1)
 
 
 # ---------------------------------------------------------------- what goes in

@@ -15,7 +15,7 @@ from maskrcnn.evaluation.bootstrap import Difference
 from maskrcnn.evaluation.explain import Explanation
 from maskrcnn.evaluation.findings import Findings
 from maskrcnn.evaluation.metrics import Metrics
-from maskrcnn.predict.results import write_whole
+from maskrcnn.predict.whole import write_whole
 
 
 def write_evaluation(

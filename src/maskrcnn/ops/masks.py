@@ -167,7 +167,14 @@ def _clear_outside(crop: np.ndarray, corner: np.ndarray, side: np.ndarray, visib
 
 
 def roi_masks_to_rle(
-    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float = 0.5, paste: str = "exact"
+    probabilities: np.ndarray,
+    boxes: np.ndarray,
+    size: tuple[int, int],
+    threshold: float = 0.5,
+    paste: str = "exact",
+    *,
+    corner: tuple[int, int] = (0, 0),
+    frame: tuple[int, int] | None = None,
 ) -> list[dict]:
     """Predicted masks -> RLE, one after the other, each resized only inside its box.
 
@@ -177,12 +184,14 @@ def roi_masks_to_rle(
         size: (height, width) of the image.
         threshold: a pixel is inside from this probability on.
         paste: "exact", "torchvision", "tensorflow" or "matterport", see `MaskHeadConfig.paste`.
+        corner: (top, left) of the image in a larger one, whose tile it is.
+        frame: (height, width) of that larger image, which the RLE are of; None: of the image itself.
     """
     results = []
     for probability, box in zip(_padded(probabilities), boxes, strict=True):
         window, top, left = _paste(probability, box, size, paste)
         inside = window > np.float32(threshold) if paste == "tensorflow" else window >= threshold
-        results.append(window_to_rle(inside, top, left, size))
+        results.append(window_to_rle(inside, top + corner[0], left + corner[1], frame or size))
     return results
 
 

@@ -8,23 +8,26 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from maskrcnn.data.cache import cache_folder
 from maskrcnn.data.resize import corner_of, pad_to, padded_size, resize_image, resized_size
 from maskrcnn.data.sample import to_image_tensor
 from maskrcnn.errors import ConfigError, DataError
-from maskrcnn.instances import Instances
+from maskrcnn.instances import Instances, Place
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.batching import BatchSizes
 from maskrcnn.predict.cuda_graphs import Forward, make_network
 from maskrcnn.predict.exported.model import ExportedModel, is_exported, open_exported
+from maskrcnn.predict.film import Capture, open_capture
 from maskrcnn.predict.frame import boxes_to_photo, keypoints_to_photo
-from maskrcnn.predict.sources import list_sources
+from maskrcnn.predict.items import Item, Items
 from maskrcnn.predict.transfer import to_host
 from maskrcnn.structures import Detections, Record
 from maskrcnn.weights.load import load_weights
@@ -41,11 +44,15 @@ class Prepared:
         content: (C, h, w) the resized image, not padded yet.
         size: (height, width), original frame.
         path: the file, when there is one.
+        place: of an item of `stream`.
+        image: what was read, for drawing, where there is no file of that image alone.
     """
 
     content: Tensor
     size: tuple[int, int]
     path: str | None = None
+    place: Place | None = None
+    image: Any = None
 
 
 class Predictor:
@@ -90,6 +97,7 @@ class Predictor:
             self.model = fused_copy(model).to(self.device)
             self._network = make_network(self.model, self.device, self.precision, compiled=compiled)
         self.skipped: list[str] = []
+        self._sizes = BatchSizes(self.device)
 
     @classmethod
     def load(
@@ -141,29 +149,95 @@ class Predictor:
         """
         return self.predict_prepared([self.prepare(image) for image in images], score_threshold, batch_size)
 
-    def stream(self, sources: Any, batch_size: int = 8, score_threshold: float = 0.05) -> Iterator[Instances]:
-        """The objects in every image of `sources`, in order, decoding ahead while the network works.
+    def predict_tiled(
+        self,
+        image: Any,
+        tile: int | None = None,
+        overlap: int | None = None,
+        *,
+        full_image: bool = True,
+        score_threshold: float = 0.05,
+        batch_size: int | None = None,
+    ) -> Instances:
+        """The objects in one large image, which the network sees tile by tile; an image no larger than a tile at once.
 
-        A file that cannot be read is skipped with a warning and noted in `skipped`.
+        Objects that a border between tiles cuts are put together by the pixels that their masks share. The answer has
+        RLE and no roi masks. Memory follows the tiles on their way and the number of objects.
 
         Args:
-            sources: files, folders, patterns, arrays, or an iterable of them; see `list_sources`.
-            batch_size: images that go through the network together.
+            image: as for a call; TIFFs and memory-mapped arrays are read part by part.
+            tile: side in the image's pixels; None: what the network takes without resizing. Smaller tiles are enlarged.
+            overlap: of neighbouring tiles, pixels, at least; None: by the sizes of the objects in a first few tiles.
+            full_image: look at the whole image too, made smaller, for objects that do not fit into an overlap.
             score_threshold: weaker instances are left out.
+            batch_size: tiles that go through the network together; None: 1 on a CPU, else 8.
 
         Raises:
+            ConfigError: a tile below 32 pixels, or an overlap of more than half of it.
+            DataError: the image cannot be read, or has more than 2^32 - 1 pixels.
+        """
+        from maskrcnn.predict.tiles import Tiling, predict_tiled
+
+        return predict_tiled(self, image, Tiling(tile, overlap, full_image), score_threshold, batch_size)
+
+    def stream(
+        self,
+        sources: Any,
+        batch_size: int | None = None,
+        score_threshold: float = 0.05,
+        *,
+        capture: Capture = open_capture,
+    ) -> Iterator[Instances]:
+        """The objects in every image of `sources`, in order, decoding ahead while the network works.
+
+        What cannot be read is skipped with a warning and noted in `skipped`. Memory: of the images on their way, a few
+        more than two batches, however long the stream.
+
+        Args:
+            sources: files, folders, patterns (images and films), addresses (http, https), arrays, PIL images, tensors,
+                records, `Window` of a TIFF, numbers of cameras, live addresses (rtsp), "-" for a list of all these on
+                stdin, or an iterable of them, in any mix. Each page of a TIFF is an image, unless the model was
+                trained with `data.pixels` "raw".
+            batch_size: images that go through the network together; None: by the memory of the device, see
+                `BatchSizes`. Images of different padded size never share a pass.
+            score_threshold: weaker instances are left out.
+            capture: opens cameras and live addresses. Of these the newest frame is taken, and none is waited for.
+
+        Raises:
+            ConfigError: batch_size below 1; a film or camera without PyAV.
             DataError: at once, when there is nothing at a path.
         """
-        if batch_size < 1:
-            raise ConfigError(f"{batch_size} must be at least 1", field="batch_size")
-        return self._stream(list_sources(sources), batch_size, score_threshold)
+        items = self.items(sources, capture=capture)
+        return (instances for instances, _ in self.stream_items(items, batch_size, score_threshold))
 
-    def _stream(self, items: Iterable[Any], batch_size: int, score_threshold: float) -> Iterator[Instances]:
+    def items(
+        self, sources: Any, *, capture: Capture = open_capture, done: Callable[[str], bool] | None = None
+    ) -> Items:
+        """Everything that `sources` stand for, for `stream_items`. Arguments and errors as of `stream`.
+
+        Args:
+            done: whether the item with this `Place.key` need not come again.
+        """
+        options = {} if done is None else {"done": done}
+        return Items(sources, self.model.data.pixels, cache_folder() / "downloads", capture, **options)
+
+    def stream_items(
+        self, items: Items, batch_size: int | None = None, score_threshold: float = 0.05
+    ) -> Iterator[tuple[Instances, Any]]:
+        """As `stream`, with what was read beside each answer, as `save_results` takes it: None for a whole file."""
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"{batch_size} must be at least 1", field="batch_size")
+        return self._stream(items, 1 if items.live else batch_size, score_threshold)
+
+    def _stream(self, items: Items, batch_size: int | None, score_threshold: float) -> Iterator[tuple[Instances, Any]]:
         self.skipped = []
-        with contextlib.closing(prepare_ahead(self.prepare, items, workers=2, ahead=2 * batch_size)) as ahead:
-            prepared = self._readable(ahead)
-            while chunk := list(itertools.islice(prepared, batch_size)):
-                yield from self.predict_prepared(chunk, score_threshold, batch_size)
+        window = self._sizes.lookahead(batch_size)
+        ahead = 1 if items.live else 2 * window
+        with contextlib.closing(prepare_ahead(self.prepare, items, workers=2, ahead=ahead)) as futures:
+            prepared = self._readable(futures)
+            while chunk := list(itertools.islice(prepared, window)):
+                answers = self.predict_prepared(chunk, score_threshold, batch_size)
+                yield from zip(answers, [image.image for image in chunk], strict=True)
 
     def _readable(self, ahead: Iterable[Future[Prepared]]) -> Iterator[Prepared]:
         for future in ahead:
@@ -174,12 +248,20 @@ class Predictor:
                 warnings.warn(f"{error}; skipped, {len(self.skipped)} so far", stacklevel=4)
 
     def prepare(self, image: Any) -> Prepared:
-        """Read and resize one image, on the CPU; may run in a thread. Raises `DataError`."""
+        """Read and resize one image or `Item`, on the CPU; may run in a thread. Raises `DataError`."""
+        if isinstance(image, Item):
+            return self._prepare_item(image)
         tensor = to_image_tensor(image, self.model.data.pixels, len(self.model.config.image_mean))
         size = (tensor.shape[-2], tensor.shape[-1])
         content = resize_image(tensor, self.fit(size)[0], self.model.data.interpolation)
         path = image.path if isinstance(image, Record) else image if isinstance(image, (str, Path)) else None
         return Prepared(content, size, None if path is None else str(path))
+
+    def _prepare_item(self, item: Item) -> Prepared:
+        image = item.read()
+        found = self.prepare(image)
+        path = item.path or found.path
+        return replace(found, path=path, place=item.place, image=image if path is None else None)
 
     def fit(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """(height, width) of an image -> those of its content in the network's input, and of that input, padded."""
@@ -189,7 +271,7 @@ class Predictor:
         return content, padded_size(*content, self.model.data)
 
     def predict_prepared(
-        self, images: Sequence[Prepared], score_threshold: float = 0.05, batch_size: int = 8
+        self, images: Sequence[Prepared], score_threshold: float = 0.05, batch_size: int | None = 8
     ) -> list[Instances]:
         """What `batch` does after reading: same-size images together, answers in the order of the images."""
         if isinstance(self.model, ExportedModel):
@@ -199,8 +281,9 @@ class Predictor:
             groups.setdefault(self.fit(image.size)[1], []).append(index)
         found: dict[int, Instances] = {}
         for padded, indices in groups.items():
-            for start in range(0, len(indices), batch_size):
-                chunk = indices[start : start + batch_size]
+            while indices:
+                most = self._sizes.most(padded, batch_size)
+                chunk, indices = indices[:most], indices[most:]
                 answers = self._forward([images[i] for i in chunk], padded, score_threshold)
                 found.update(zip(chunk, answers, strict=True))
         return [found[index] for index in range(len(images))]
@@ -219,6 +302,7 @@ class Predictor:
             detections = None  # retry outside of the handler, which still holds the failed pass's tensors
         if detections is None:
             torch.cuda.empty_cache()
+            self._sizes.note_shortage(padded, len(images))
             half = len(images) // 2
             return [i for part in (images[:half], images[half:]) for i in self._forward(part, padded, threshold)]
         return [self._instances(detections, row, image, threshold) for row, image in enumerate(images)]
@@ -260,6 +344,7 @@ class Predictor:
             keypoints=keypoints,
             keypoint_names=model.keypoints.names if model.keypoints else (),
             path=image.path,
+            place=image.place,
         )
 
 

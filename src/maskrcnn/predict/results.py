@@ -1,35 +1,54 @@
-"""`Instances` -> files: overlays, COCO JSON, mask PNGs. Original frame; a file is there whole or not at all."""
+"""`Instances` -> files of every kind: pictures and films, masks, and annotations that other programs open.
+
+Original frame; a file is there whole or not at all. Files of one image are written as it comes; those of the whole run
+are made of its `Journal` at the end, and also when it is interrupted.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import hotcoco.mask as coco_mask
 import numpy as np
 
+from maskrcnn.data.formats.skipped import Skipped
+from maskrcnn.data.write import labelme, yolo
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
-from maskrcnn.ops.rle import decode_window, rle_area
+from maskrcnn.ops.rle import decode_window
+from maskrcnn.predict import coco
+from maskrcnn.predict.coco import to_coco
+from maskrcnn.predict.film import FilmWriter
+from maskrcnn.predict.formats import geojson, table, via
+from maskrcnn.predict.formats.records import put_image, to_record
+from maskrcnn.predict.items import Names
+from maskrcnn.predict.journal import Journal
+from maskrcnn.predict.whole import make_folder, write_image, write_whole
 
-KINDS = ("overlay", "json", "masks")
+__all__ = ["FILMS", "KINDS", "NEED_MASKS", "Saved", "index_mask", "save_results", "to_coco", "write_whole"]
+
+KINDS = ("overlay", "json", "masks", "coco", "labelme", "via", "yolo", "geojson", "csv", "cutouts", "splash")
 """What `save_results` can write."""
+FILMS = ("overlay", "splash")
+"""Pictures; those of a film become a film."""
+NEED_MASKS = ("masks", "cutouts", "splash")
+"""Kinds that a model without masks cannot give."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Saved:
     """What `save_results` wrote; printed, it is a sentence.
 
     Attributes:
         folder: where.
         images, instances: how many.
-        overlays, masks: one file an image, in order; empty when not asked for.
+        overlays, masks: one file an image, or a film, in order; empty when not asked for.
         json: `predictions.json`, or None.
+        others: files of the other kinds.
         without_masks: images that masks were asked for, of a model that has none.
     """
 
@@ -39,42 +58,17 @@ class Saved:
     overlays: list[Path] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
     json: Path | None = None
+    others: list[Path] = field(default_factory=list)
     without_masks: int = 0
 
     @property
     def paths(self) -> list[Path]:
         """Every file."""
-        return [*self.overlays, *self.masks, *([self.json] if self.json else [])]
+        return [*self.overlays, *self.masks, *self.others, *([self.json] if self.json else [])]
 
     def __str__(self) -> str:
         told = "; no masks are among them: the model has no mask head" if self.without_masks else ""
         return f"{self.instances} instances in {self.images} images; {len(self.paths)} files in {self.folder}{told}"
-
-
-def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
-    """COCO results: one dict an instance, plain JSON types, in the data set's own category ids; keypoints as x, y and
-    score of each.
-
-    Args:
-        instances: what was found in one image.
-        image_id: the id to write; None: `instances.image_id`, else 0.
-    """
-    if image_id is None:
-        image_id = instances.image_id or 0
-    ids = instances.category_ids or tuple(range(1, len(instances.classes) + 1))
-    sides = instances.boxes[:, 2:].astype(np.float64) - instances.boxes[:, :2]
-    boxes = np.concatenate([instances.boxes[:, :2], sides], axis=1).tolist()  # x, y, width, height
-    results = [
-        {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score}
-        for label, box, score in zip(instances.labels.tolist(), boxes, instances.scores.tolist(), strict=True)
-    ]
-    if instances.roi_masks is not None:
-        for result, rle in zip(results, instances.rle, strict=True):
-            result["segmentation"] = {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-    if instances.keypoints is not None:
-        for result, points in zip(results, instances.keypoints.astype(np.float64), strict=True):
-            result["keypoints"] = points.ravel().tolist()
-    return results
 
 
 def index_mask(instances: Instances) -> np.ndarray:
@@ -89,20 +83,33 @@ def index_mask(instances: Instances) -> np.ndarray:
 
 
 def save_results(
-    results: Iterable[Instances | tuple[Instances, np.ndarray]],
+    results: Iterable[Instances | tuple[Instances, Any]],
     out: str | Path,
-    save: Collection[str] = KINDS,
+    save: Collection[str] = KINDS[:3],
+    journal: Journal | None = None,
 ) -> Saved:
     """Write what was found, image by image as it comes.
 
-    `NAME.jpg` is the image with masks, boxes, keypoints and names on it; `NAME_masks.png` the `index_mask`;
-    `predictions.json` a COCO file of all images, whose annotations carry a `score` and `keypoint_scores`: it opens as a
-    data set. NAME is that of the image file; the second of one name becomes `NAME_2`.
+    NAME is that of the image file, of a page `NAME_p3`, of a frame `NAME_000012`; the second of one name becomes
+    `NAME_2`. Kinds, and what they write:
+
+        overlay   `NAME.jpg`: masks, boxes, keypoints and names on the image; of a film `NAME.mp4`, with its sound
+        splash    `NAME_splash.jpg` or `.mp4`: the objects in colour, the rest grey
+        masks     `NAME_masks.png`: `index_mask`
+        cutouts   `cutouts/NAME_1.png` ...: each object alone, transparent around it
+        json      `predictions.json`: a COCO data set whose annotations carry a `score` and `keypoint_scores`
+        coco      `coco_results.json`: COCO's results file
+        labelme   `labelme/NAME.json` beside the image, for people who correct it; opens as a data set
+        via       `via/via.json` beside the images; opens as a data set
+        yolo      `yolo/data.yaml`, `images/train`, `labels/train`; opens as a data set
+        geojson   `NAME.geojson`: outlines, on the map where the image lies on one
+        csv       `predictions.csv`: a row an instance
 
     Args:
-        results: instances, or pairs of instances and their image (H, W, 3) uint8 RGB where there is no file.
+        results: instances, or pairs of instances and their image (H, W, 3) uint8 RGB, or None where there is a file.
         out: the folder; made when missing.
         save: any of `KINDS`.
+        journal: that of this run, where a restart shall go on; closed at the end.
 
     Raises:
         ConfigError: an unknown kind.
@@ -111,113 +118,140 @@ def save_results(
     unknown = [kind for kind in save if kind not in KINDS]
     if unknown:
         raise ConfigError(f"cannot save {unknown[0]!r}; kinds: {', '.join(KINDS)}", field="save")
-    out, names = Path(out), _Names()
-    overlays, masks, document = [], [], _Document()
-    images = count = maskless = 0
-    _make(out)
-    for result in results:
-        instances, image = result if isinstance(result, tuple) else (result, None)
-        images, count = images + 1, count + len(instances)
-        if instances.path and Path(instances.path).resolve().parent == out.resolve():
-            raise DataError("the results would overwrite the images; choose another folder", path=out)
-        name = names.free(instances.path, images)
-        if "overlay" in save:
-            overlays.append(_save_image(out / f"{name}.jpg", instances.draw(image)))
-        if "masks" in save and instances.roi_masks is not None:
-            masks.append(_save_image(out / f"{name}_masks.png", index_mask(instances)))
-        maskless += "masks" in save and instances.roi_masks is None
-        if "json" in save:
-            document.add(instances)
-    path = document.write(out / "predictions.json") if "json" in save else None
-    return Saved(out, images, count, overlays, masks, path, maskless)
-
-
-class _Names:
-    """Base names for output files, no two alike; case does not distinguish files everywhere."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def free(self, path: str | None, number: int) -> str:
-        stem = Path(path).stem if path else f"image_{number}"
-        name, copy = stem, 1
-        while name.lower() in self.taken:
-            copy += 1
-            name = f"{stem}_{copy}"
-        self.taken.add(name.lower())
-        return name
-
-
-class _Document:
-    """A COCO file that grows image by image."""
-
-    def __init__(self) -> None:
-        self.images: list[dict] = []
-        self.annotations: list[dict] = []
-        self.categories: dict[int, str] = {}
-        self.points: tuple[str, ...] = ()
-        self.ids: set[int] = set()
-
-    def add(self, instances: Instances) -> None:
-        number = instances.image_id
-        if number is None or number in self.ids:
-            number = max(self.ids, default=0) + 1
-        self.ids.add(number)
-        height, width = instances.size
-        file_name = instances.path or f"image_{len(self.images) + 1}"
-        self.images.append({"id": number, "file_name": file_name, "height": height, "width": width})
-        ids = instances.category_ids or range(1, len(instances.classes) + 1)
-        self.categories.update(zip(ids, instances.classes, strict=True))
-        if instances.keypoints is not None:
-            count = instances.keypoints.shape[1]
-            self.points = instances.keypoint_names or tuple(f"point_{k + 1}" for k in range(count))
-        areas = [rle_area(rle) for rle in instances.rle] if instances.roi_masks is not None else None
-        for index, result in enumerate(to_coco(instances, number)):
-            area = areas[index] if areas else result["bbox"][2] * result["bbox"][3]
-            if instances.keypoints is not None:
-                result |= self._labelled(instances.keypoints[index])
-            self.annotations.append({"id": len(self.annotations) + 1, **result, "area": float(area), "iscrowd": 0})
-
-    @staticmethod
-    def _labelled(points: np.ndarray) -> dict:
-        """As annotations have it: x, y and visibility, all of them visible; scores may be anything, even negative."""
-        places = [v for x, y, _ in points.astype(np.float64).tolist() for v in (x, y, 2)]
-        return {"keypoints": places, "num_keypoints": len(points), "keypoint_scores": points[:, 2].tolist()}
-
-    def write(self, path: Path) -> Path:
-        points = {"keypoints": list(self.points), "skeleton": []} if self.points else {}
-        categories = [{"id": number, "name": name, **points} for number, name in self.categories.items()]
-        content = {"images": self.images, "annotations": self.annotations, "categories": categories}
-        return write_whole(path, lambda file: file.write(json.dumps(content).encode()))
-
-
-def _save_image(path: Path, pixels: np.ndarray) -> Path:
-    from PIL import Image
-
-    options = {"format": "JPEG", "quality": 92} if path.suffix == ".jpg" else {"format": "PNG"}
-    return write_whole(path, lambda file: Image.fromarray(pixels).save(file, **options))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file beside its place and move it there when it is complete. Raises `DataError` when it cannot."""
-    partial = path.with_name(f".{path.name}.part")
+    writer = _Writer(make_folder(Path(out)), save, Journal() if journal is None else journal)
     try:
-        with partial.open("wb") as file:
-            write(file)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise DataError(
-            f"cannot write: {error.strerror or error}; free some space or choose another folder", path=path
-        ) from error
-    return path
+        for result in results:
+            writer.add(*(result if isinstance(result, tuple) else (result, None)))
+    except KeyboardInterrupt:
+        writer.finish(whole=False)
+        raise
+    except BaseException:
+        writer.give_up()
+        raise
+    return writer.finish(whole=True)
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot make this folder: {error.strerror or error}; choose another one", path=folder
-        ) from error
+class _Writer:
+    """All files of one run."""
+
+    def __init__(self, out: Path, save: Collection[str], journal: Journal) -> None:
+        self._out, self._save, self._journal = out, save, journal
+        self._names = Names()
+        self._films: dict[str, FilmWriter] = {}
+        self._film: tuple[str, str] | None = None  # file and key of the films that are open
+        self._classes: tuple[str, ...] = ()
+        self.saved = Saved(out)
+
+    def add(self, instances: Instances, image: Any) -> None:
+        saved, place = self.saved, instances.place
+        self._check(instances)
+        saved.images, saved.instances = saved.images + 1, saved.instances + len(instances)
+        saved.without_masks += not instances.has_masks and any(kind in self._save for kind in NEED_MASKS)
+        name = place.name if place and place.name else self._names.free(_stem(instances, saved.images))
+        if self._film and (place is None or place.file != self._film[0]):
+            self._close_films(whole=True)
+        self._classes = instances.classes
+        for kind in self._save:
+            if kind in _WRITE and (instances.has_masks or kind not in NEED_MASKS):
+                _WRITE[kind](self, name, instances, image)
+        self._journal.add(instances, name)
+
+    def finish(self, *, whole: bool) -> Saved:
+        """The films, and the files of the whole run."""
+        self._close_films(whole=whole)
+        saved, lines, out = self.saved, self._journal, self._out
+        if "json" in self._save:
+            saved.json = coco.write_data_set(lines, out / "predictions.json")
+        if "coco" in self._save:
+            saved.others.append(coco.write_results(lines, out / "coco_results.json"))
+        if "csv" in self._save:
+            saved.others.append(table.write(lines, out / "predictions.csv"))
+        if "via" in self._save:
+            folder = make_folder(out / "via")
+            images = {file.stem: file.name for file in folder.iterdir() if file.name != via.FILE}
+            saved.others.append(via.write(lines, folder, images))
+        if "yolo" in self._save and self._classes:
+            yolo.write_yaml(list(self._classes), ["train"], out / "yolo" / "data.yaml")
+            saved.others.append(out / "yolo" / "data.yaml")
+        self._journal.close()
+        return saved
+
+    def give_up(self) -> None:
+        """After an error: no half films; the journal keeps what is done."""
+        for film in self._films.values():
+            film.discard()
+        self._journal.close()
+
+    def overlay(self, name: str, instances: Instances, image: Any) -> None:
+        self._picture("", name, instances, instances.draw(image), self.saved.overlays)
+
+    def splash(self, name: str, instances: Instances, image: Any) -> None:
+        self._picture("_splash", name, instances, instances.splash(image), self.saved.others)
+
+    def masks(self, name: str, instances: Instances, image: Any) -> None:
+        self.saved.masks.append(write_image(self._out / f"{name}_masks.png", index_mask(instances)))
+
+    def cutouts(self, name: str, instances: Instances, image: Any) -> None:
+        folder = make_folder(self._out / "cutouts")
+        for number, pixels in enumerate(instances.cutouts(image), 1):
+            self.saved.others.append(write_image(folder / f"{name}_{number}.png", pixels))
+
+    def geojson(self, name: str, instances: Instances, image: Any) -> None:
+        self.saved.others.append(geojson.write(instances, self._out / f"{name}.geojson"))
+
+    def labelme(self, name: str, instances: Instances, image: Any) -> None:
+        path = put_image(make_folder(self._out / "labelme"), name, instances, image)
+        record = to_record(instances, path, outlines=True)
+        content = labelme.page(record, path.name, list(range(len(record))), list(instances.classes))
+        file = path.with_name(f"{name}.json")
+        self.saved.others.append(write_whole(file, lambda stream: stream.write(json.dumps(content, indent=1).encode())))
+
+    def via(self, name: str, instances: Instances, image: Any) -> None:
+        self.saved.others.append(put_image(make_folder(self._out / "via"), name, instances, image))
+
+    def yolo(self, name: str, instances: Instances, image: Any) -> None:
+        folders = [make_folder(self._out / "yolo" / kind / "train") for kind in ("images", "labels")]
+        record = to_record(instances, put_image(folders[0], name, instances, image), outlines=False)
+        lines = [yolo.line(record, index, Skipped()) for index in range(len(record))]
+        text = "".join(f"{line}\n" for line in lines if line)
+        self.saved.others.append(write_whole(folders[1] / f"{name}.txt", lambda stream: stream.write(text.encode())))
+
+    def _picture(self, kind: str, name: str, instances: Instances, pixels: np.ndarray, paths: list[Path]) -> None:
+        place = instances.place
+        if place is None or not place.film:
+            paths.append(write_image(self._out / f"{name}{kind}.jpg", pixels))
+            return
+        if kind not in self._films:
+            base = name.rpartition("_")[0]
+            sound = place.file if place.key else None  # a camera has none to copy
+            self._films[kind] = FilmWriter(self._out / f"{base}{kind}.mp4", place.rate or 25.0, sound)
+            paths.append(self._films[kind].path)
+        self._film = (place.file or "", place.key)
+        self._films[kind].add(pixels, place.seconds or 0.0)
+
+    def _close_films(self, *, whole: bool) -> None:
+        for film in self._films.values():
+            film.close()
+        if self._film and self._film[1] and whole:
+            self._journal.close_film(self._film[1])
+        self._films, self._film = {}, None
+
+    def _check(self, instances: Instances) -> None:
+        if instances.path and Path(instances.path).resolve().parent == self._out.resolve():
+            raise DataError("the results would overwrite the images; choose another folder", path=self._out)
+
+
+_WRITE: dict[str, Callable[[_Writer, str, Instances, Any], None]] = {
+    "overlay": _Writer.overlay,
+    "masks": _Writer.masks,
+    "labelme": _Writer.labelme,
+    "via": _Writer.via,
+    "yolo": _Writer.yolo,
+    "geojson": _Writer.geojson,
+    "cutouts": _Writer.cutouts,
+    "splash": _Writer.splash,
+}
+
+
+def _stem(instances: Instances, number: int) -> str:
+    return Path(instances.path).stem if instances.path else f"image_{number}"

@@ -29,10 +29,10 @@ def list_sources(sources: Any) -> Iterable[Any]:
         DataError: nothing at a path, a folder without images, or a pattern that fits no image.
     """
     if isinstance(sources, (str, Path)):
-        return _files(sources)
+        return files_of(sources)
     if isinstance(sources, (list, tuple)):
         return [item for source in sources for item in list_sources(source)]
-    if _is_image(sources):
+    if is_image(sources):
         return [sources]
     if isinstance(sources, Iterable):
         return (item for source in sources for item in list_sources(source))
@@ -46,7 +46,8 @@ def iterate_images(sources: Any) -> Iterator[tuple[Path | None, Tensor]]:
         yield item if isinstance(item, Path) else None, to_image_tensor(item)
 
 
-def _is_image(item: Any) -> bool:
+def is_image(item: Any) -> bool:
+    """Whether this is one image in memory, not several."""
     if isinstance(item, np.ndarray):
         return item.ndim < 4  # (B, H, W, 3) is a batch: iterate
     if isinstance(item, Tensor):
@@ -54,24 +55,25 @@ def _is_image(item: Any) -> bool:
     return hasattr(item, "getexif")
 
 
-def _files(source: str | Path) -> list[Path]:
+def files_of(source: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """The file, or those of a folder or pattern that have one of the suffixes, sorted. Raises `DataError`: none."""
     path = Path(source)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if _counts(file.relative_to(path)) and file.is_file())
+        found = sorted(file for file in path.rglob("*") if _counts(file.relative_to(path), suffixes) and file.is_file())
         if not found:
-            raise DataError(f"no image in this folder; looked for {' '.join(SUFFIXES)}", path=path)
+            raise DataError(f"no image in this folder; looked for {' '.join(suffixes)}", path=path)
         return found
     if path.exists():
         return [path]
     if glob.has_magic(str(source)):
         matches = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-        found = [file for file in matches if _counts(Path(file.name)) and file.is_file()]
+        found = [file for file in matches if _counts(Path(file.name), suffixes) and file.is_file()]
         if not found:
-            raise DataError(f"no image fits this pattern; looked for {' '.join(SUFFIXES)}", path=path)
+            raise DataError(f"no image fits this pattern; looked for {' '.join(suffixes)}", path=path)
         return found
     raise DataError("no such file or folder; check the path", path=path)
 
 
-def _counts(path: Path) -> bool:
+def _counts(path: Path, suffixes: tuple[str, ...]) -> bool:
     """An image by its suffix, not hidden: macOS leaves `._photo.jpg` beside `photo.jpg`."""
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.parts)

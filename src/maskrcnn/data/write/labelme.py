@@ -49,8 +49,8 @@ def write(dataset: Dataset, folder: Path, *, lost: Skipped | None = None) -> Non
         image = folders[split].put(record)
         kept = [index for index in range(len(record)) if not _is_empty(record, index, lost)]
         note_objects(record, kept, {"outlines"}, lost)
-        page = _page(record, image.name, kept, names)
-        image.with_suffix(".json").write_text(json.dumps(page, indent=1), encoding="utf-8")
+        content = page(record, image.name, kept, names)
+        image.with_suffix(".json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _is_empty(record: Record, index: int, lost: Skipped) -> bool:
@@ -60,7 +60,14 @@ def _is_empty(record: Record, index: int, lost: Skipped) -> bool:
     return True
 
 
-def _page(record: Record, name: str, kept: list[int], names: list[str]) -> dict[str, Any]:
+def page(record: Record, name: str, kept: list[int], names: list[str]) -> dict[str, Any]:
+    """The JSON of one image.
+
+    Args:
+        name: of the image file, as seen from the JSON.
+        kept: indices of the objects.
+        names: of the classes.
+    """
     return {
         "version": VERSION,
         "flags": {},

@@ -45,14 +45,14 @@ def write(dataset: Dataset, folder: Path, *, lost: Skipped | None = None) -> Non
             folders[split] = ImageFolder(folder / "images" / split, lost, MASK_SUFFIXES)
             (folder / "labels" / split).mkdir(parents=True)
         image = folders[split].put(record)
-        lines = {index: line for index in range(len(record)) if (line := _line(record, index, lost))}
+        lines = {index: text for index in range(len(record)) if (text := line(record, index, lost))}
         note_objects(record, list(lines), {"outlines"}, lost)
-        text = "".join(f"{line}\n" for line in lines.values())
+        text = "".join(f"{text}\n" for text in lines.values())
         (folder / "labels" / split / f"{image.stem}.txt").write_text(text, encoding="utf-8")
-    _write_yaml(plain_names(dataset, lost), list(folders), folder / "data.yaml")
+    write_yaml(plain_names(dataset, lost), list(folders), folder / "data.yaml")
 
 
-def _write_yaml(names: list[str], splits: list[str], file: Path) -> None:
+def write_yaml(names: list[str], splits: list[str], file: Path) -> None:
     """Without `path`: then places are relative to the file, wherever the folder is moved."""
     places = {split: f"images/{split}" if split in splits else None for split in ("train", "val", "test")}
     if "test" not in splits:
@@ -61,7 +61,7 @@ def _write_yaml(names: list[str], splits: list[str], file: Path) -> None:
     file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _line(record: Record, index: int, lost: Skipped) -> str:
+def line(record: Record, index: int, lost: Skipped) -> str:
     """The object's line; "" for what is left out."""
     if record.crowd[index]:
         note(lost, "left out", "crowds", record, index, "regions to ignore")

@@ -1,0 +1,54 @@
+"""Lines of a `Journal` -> `predictions.csv`, one row an instance, for spreadsheets. Original frame, pixels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from maskrcnn.predict.journal import instances_of
+from maskrcnn.predict.whole import write_whole
+
+HEADER = (
+    "image",
+    "file",
+    "frame",
+    "seconds",
+    "class",
+    "score",
+    "x0",
+    "y0",
+    "x1",
+    "y1",
+    "area",
+    "centroid_x",
+    "centroid_y",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write(lines: Iterable[Mapping[str, Any]], path: Path) -> Path:
+    """UTF-8; a text that a spreadsheet would take for a formula gets a quote in front."""
+
+    def rows(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(HEADER)
+        for line in lines:
+            instances = instances_of(line)
+            start = [_plain(line["name"]), _plain(line["path"] or line["file"] or ""), line["frame"], line["seconds"]]
+            parts = zip(instances.names, instances.scores.tolist(), instances.boxes.tolist(), instances.areas.tolist(),
+                        instances.centroids.tolist(), strict=True)  # fmt: skip
+            for name, score, box, area, centroid in parts:
+                numbers = [f"{value:.6g}" for value in (score, *box)]
+                writer.writerow([*start, _plain(name), *numbers, f"{area:.10g}", *(f"{v:.10g}" for v in centroid)])
+        text.flush()
+        text.detach()
+
+    return write_whole(path, rows)
+
+
+def _plain(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,169 @@
+"""What was found, one line of JSON an image, as it comes: what a restart reads, and what the files of a whole run are
+made of at its end, without holding the run in memory.
+
+The first line holds the settings of the run. A line that was cut off by a crash counts as not written.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.instances import Instances, Place
+from maskrcnn.predict.coco import to_coco
+
+NAME = "results.jsonl"
+
+
+class Journal:
+    """Lines of one run. `Journal()` keeps them in a temporary file that nobody sees.
+
+    Attributes:
+        path: the file, or None.
+        resumed: images that an earlier run has left here.
+    """
+
+    def __init__(self, path: Path | None = None, settings: Mapping[str, Any] | None = None, *,
+                 overwrite: bool = False, films: bool = False) -> None:  # fmt: skip
+        """Args:
+            path: continued where it is there already.
+            settings: what the results depend on: the model, the threshold, what is saved.
+            overwrite: begin anew.
+            films: films are written: one that an earlier run has not finished is begun again.
+
+        Raises:
+            ConfigError: an earlier run with other settings.
+            DataError: it cannot be read or written.
+        """
+        self.path, self.resumed = path, 0
+        self._done: set[str] = set()
+        self._whole_films = films
+        head = json.dumps({"settings": dict(settings or {})}).encode() + b"\n"
+        self._file: BinaryIO
+        try:
+            if path is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            elif path.is_file() and not overwrite:
+                self._file = path.open("r+b")
+                self._continue(head)
+                return
+            else:
+                self._file = path.open("w+b")
+            self._file.write(head)
+        except OSError as error:
+            raise DataError(f"cannot write: {error.strerror or error}; choose another folder", path=path) from error
+
+    def done(self, key: str) -> bool:
+        """Whether an earlier run has finished the image with this `Place.key`."""
+        return key in self._done
+
+    def add(self, instances: Instances, name: str) -> None:
+        """One more image, whose other files are written. Raises `DataError`: the disk is full."""
+        place = instances.place or Place()
+        content = {
+            **asdict(place),
+            "name": name,
+            "path": instances.path,
+            "image_id": instances.image_id,
+            "height": instances.size[0],
+            "width": instances.size[1],
+            "classes": instances.classes,
+            "category_ids": instances.category_ids,
+            "keypoint_names": instances.keypoint_names,
+            "masks": instances.has_masks,
+            "instances": to_coco(instances),
+        }
+        try:
+            self._file.write(json.dumps(content).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"cannot write: {error.strerror or error}; free some space", path=self.path) from error
+
+    def close_film(self, key: str) -> None:
+        """All frames of a film are in its file: a restart need not begin it again. `key`: of one of its frames."""
+        self._file.write(json.dumps({"film_done": key.rpartition("#")[0]}).encode() + b"\n")
+        self._file.flush()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The lines in order; of two with the same name the last one, as its files are the ones that are there."""
+        last = {line["name"]: number for number, line in enumerate(self._lines()) if "instances" in line}
+        for number, line in enumerate(self._lines()):
+            if "instances" in line and last[line["name"]] == number:
+                yield line
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        self._file.seek(0)
+        next(iter(self._file.readline, b""), None)
+        for text in iter(self._file.readline, b""):
+            yield json.loads(text)
+
+    def _continue(self, head: bytes) -> None:
+        first = self._file.readline()
+        if first != head:
+            self._file.close()
+            raise ConfigError(
+                f"{self.path}: an earlier run had another model, threshold, tiles or kinds of files; "
+                "give --overwrite, or another --out"
+            )
+        films, end = set(), self._file.tell()
+        keys: list[tuple[str, bool]] = []
+        for text in iter(self._file.readline, b""):
+            try:
+                line = json.loads(text) if text.endswith(b"\n") else None
+            except ValueError:
+                line = None
+            if not isinstance(line, dict):
+                break
+            end = self._file.tell()
+            if "film_done" in line:
+                films.add(line["film_done"])
+            elif line.get("key"):
+                keys.append((line["key"], bool(line["film"])))
+        self._file.seek(end)
+        self._file.truncate()
+        whole = self._whole_films
+        self._done = {key for key, film in keys if not (film and whole) or key.rpartition("#")[0] in films}
+        self.resumed = len(self._done)
+
+
+def instances_of(line: Mapping[str, Any]) -> Instances:
+    """A line of the journal -> what was found; masks as RLE."""
+    found = line["instances"]
+    ids = line["category_ids"] or list(range(1, len(line["classes"]) + 1))
+    boxes = np.array([result["bbox"] for result in found], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    rle = None
+    if line["masks"]:
+        rle = [result["segmentation"] | {"counts": result["segmentation"]["counts"].encode()} for result in found]
+    points = None
+    if line["keypoint_names"] or any("keypoints" in result for result in found):
+        count = len(line["keypoint_names"]) or len(found[0]["keypoints"]) // 3
+        points = np.array([result["keypoints"] for result in found], np.float32).reshape(-1, count, 3)
+    fields = {name: line[name] for name in Place.__dataclass_fields__}
+    fields["corner"] = tuple(fields["corner"])
+    fields["to_map"] = fields["to_map"] and tuple(fields["to_map"])
+    return Instances(
+        boxes=boxes.astype(np.float32),
+        scores=np.array([result["score"] for result in found], np.float32),
+        labels=np.array([ids.index(result["category_id"]) for result in found], np.int64),
+        classes=tuple(line["classes"]),
+        size=(line["height"], line["width"]),
+        category_ids=tuple(line["category_ids"]),
+        keypoints=points,
+        keypoint_names=tuple(line["keypoint_names"]),
+        path=line["path"],
+        image_id=line["image_id"],
+        place=Place(**fields),
+        _rle=rle,
+    )

@@ -1,0 +1,204 @@
+"""Before the app: who may ask, how often, how much, how slowly. After it: headers for browsers, and the counts.
+
+Plain ASGI. A request is turned away before a byte of its body is read, where its headers say enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from maskrcnn.serve.limits import Limits
+from maskrcnn.serve.metrics import Metrics
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+CLIENTS = 10_000
+"""Addresses whose rate is remembered."""
+DRAINED = 4
+"""Times the largest request that a refused one may have to be read to its end."""
+HEADERS = [
+    (b"content-security-policy",
+     b"default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]  # fmt: skip
+
+
+class Refusal(Exception):
+    """Not answered by the app: `status` of HTTP and a sentence."""
+
+    def __init__(self, status: int, sentence: str, retry: float | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.retry = status, retry
+
+
+class Rate:
+    """A bucket of tokens for each client: `rate` a second, as many again at once."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._clock = rate, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, when
+
+    def wait(self, client: str) -> float:
+        """0 when this request may pass, else after how many seconds another may."""
+        if not self._rate:
+            return 0.0
+        now, most = self._clock(), max(self._rate, 1.0)
+        tokens, before = self._buckets.pop(client, (most, now))
+        tokens = min(most, tokens + (now - before) * self._rate)
+        passes = tokens >= 1
+        self._buckets[client] = (tokens - passes, now)
+        while len(self._buckets) > CLIENTS:
+            self._buckets.popitem(last=False)
+        return 0.0 if passes else (1 - tokens) / self._rate
+
+
+class Guard:
+    """The app behind its limits."""
+
+    def __init__(
+        self, app: App, limits: Limits, metrics: Metrics, *, paths: frozenset[str], hosts: frozenset[str] | None
+    ) -> None:
+        """Args:
+        app: what answers.
+        limits: see `Limits`.
+        metrics: gets every request.
+        paths: the app's own; all others are counted as one.
+        hosts: names that the Host header may have, None: any. On loopback it keeps web pages whose name was pointed
+            at 127.0.0.1 from reading what the server says.
+        """
+        self._app, self._limits, self._metrics = app, limits, metrics
+        self._paths, self._hosts = paths, hosts
+        self._rate, self._uploads = Rate(limits.rate), 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 500
+        path = scope["path"] if scope["path"] in self._paths else "other"
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, counted)
+        finally:
+            self._metrics.request(path, status, time.monotonic() - began)
+
+    async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
+        try:
+            posts = self._admit(scope)
+        except Refusal as refusal:
+            await self._drain(scope, receive)
+            await _say(refusal, send)
+            return
+        if not posts:
+            await self._app(scope, receive, send)
+            return
+        self._uploads += 1
+        try:
+            await self._app(scope, self._measured(receive), send)
+        finally:
+            self._uploads -= 1
+
+    def _admit(self, scope: Message) -> bool:
+        """Whether it brings a body. Raises `Refusal`."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if self._hosts is not None and _host(headers.get(b"host", "")) not in self._hosts:
+            raise Refusal(421, "this server answers to its own address only; ask for http://127.0.0.1")
+        if scope["method"] in ("GET", "HEAD"):
+            return False
+        if headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise Refusal(403, "another site's page may not use this server; open the server's own page")
+        wait = self._rate.wait((scope.get("client") or ("",))[0])
+        if wait:
+            raise Refusal(429, "too many requests; slow down", retry=wait)
+        length = headers.get(b"content-length", "")
+        if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.bytes):
+            raise _too_large(self._limits)
+        if self._uploads >= self._limits.uploads:
+            raise Refusal(503, "too many requests at a time; try again in a moment", retry=1)
+        return True
+
+    async def _drain(self, scope: Message, receive: Receive) -> None:
+        """Read and forget a body that is not much too large: clients that are cut off while they send see no answer."""
+        most = DRAINED * self._limits.bytes
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if scope["method"] in ("GET", "HEAD") or not length.isdigit() or len(length) > 18 or int(length) > most:
+            return
+        total = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.upload_seconds):
+                while total <= most:
+                    message = await receive()
+                    total += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+
+    def _measured(self, receive: Receive) -> Receive:
+        """`receive` with an end: of bytes, and of patience."""
+        deadline = time.monotonic() + self._limits.upload_seconds
+        total, whole = 0, False
+
+        async def measured() -> Message:
+            nonlocal total, whole
+            if whole:  # the app waits for the client to hang up
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0))
+            except TimeoutError:
+                raise _for_app(408, f"nothing whole came in {self._limits.upload_seconds:g} seconds") from None
+            total += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if total > self._limits.bytes:
+                refusal = _too_large(self._limits)
+                raise _for_app(refusal.status, str(refusal))
+            return message
+
+        return measured
+
+
+def _too_large(limits: Limits) -> Refusal:
+    return Refusal(413, f"more than {limits.megabytes:g} megabytes; send fewer or smaller images")
+
+
+def _for_app(status: int, sentence: str) -> Exception:
+    """What FastAPI lets through while it reads a body; the connection ends, because its rest was not read."""
+    from fastapi import HTTPException
+
+    return HTTPException(status, sentence, headers={"connection": "close"})
+
+
+def _host(header: str) -> str:
+    """The Host header without its port."""
+    name, colon, port = header.rpartition(":")
+    return (name if colon and port.isdecimal() else header).lower()
+
+
+async def _say(refusal: Refusal, send: Send) -> None:
+    body = orjson.dumps({"detail": str(refusal)})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    if refusal.retry is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(refusal.retry))))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,187 @@
+"""`maskrcnn predict` as a user meets it: files of a run, a restart, Ctrl-C, broken files, a window."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrcnn import cli
+from maskrcnn.cli.window import Window, fitted
+from maskrcnn.errors import ConfigError
+from maskrcnn.predict.film import film_facts
+from maskrcnn.predict.predictor import Predictor
+from tests.predict.test_items import write_film
+from tests.predict.test_predictor import Fake
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """What `M` loads; its `seen` counts the passes."""
+    fake = Fake()
+
+    def load(path: str, **options: Any) -> Predictor:
+        predictor = Predictor(fake, "cpu")  # type: ignore[arg-type]
+        predictor.model.seen = fake.seen = []  # type: ignore[union-attr]
+        return predictor
+
+    monkeypatch.setattr("maskrcnn.predict.predictor.Predictor.load", load)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for index in range(4):
+        Image.new("RGB", (40, 32), (60 * index, 0, 0)).save(tmp_path / "in" / f"{index}.png")
+    return fake
+
+
+def run(*arguments: str) -> int:
+    return cli.main(["predict", "M", *arguments])
+
+
+def names(file: str) -> list[str]:
+    return [Path(image["file_name"]).name for image in json.loads(Path(file).read_text())["images"]]
+
+
+def test_a_restart_skips_what_is_done(model: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("in", "--out", "o") == 0
+    assert len(model.seen) == 4
+    before = {file: file.stat().st_mtime_ns for file in Path("o").glob("*.jpg")}
+    Image.new("RGB", (40, 32)).save("in/9.png")
+    Image.new("RGB", (48, 32)).save("in/2.png")  # changed: predicted again
+    capsys.readouterr()
+    assert run("in", "--out", "o") == 0
+    assert len(model.seen) == 2
+    assert "3 images were done before; --overwrite does them again" in capsys.readouterr().out
+    assert sorted(names("o/predictions.json")) == ["0.png", "1.png", "2.png", "3.png", "9.png"]
+    assert Path("o/0.jpg").stat().st_mtime_ns == before[Path("o/0.jpg")]
+    assert run("in", "--out", "o", "--overwrite") == 0
+    assert sorted(names("o/predictions.json")) == ["0.png", "1.png", "2.png", "3.png", "9.png"]
+
+
+def test_other_settings_are_another_run(model: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("in", "--out", "o") == 0
+    assert run("in", "--out", "o", "--score-threshold", "0.7") == 2
+    assert (
+        "an earlier run had another model, threshold, tiles or kinds of files; give --overwrite"
+        in capsys.readouterr().err
+    )
+
+
+def test_ctrl_c_keeps_what_is_done(model: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Predictor._instances
+
+    def interrupted(self: Predictor, *given: Any) -> Any:
+        if len(self.model.seen) == 3:  # type: ignore[union-attr]
+            raise KeyboardInterrupt
+        return whole(self, *given)
+
+    monkeypatch.setattr(Predictor, "_instances", interrupted)
+    assert run("in", "--out", "o", "--save", "json,csv,overlay") == 130
+    assert names("o/predictions.json") == ["0.png", "1.png"]
+    monkeypatch.setattr(Predictor, "_instances", whole)
+    assert run("in", "--out", "o", "--save", "json,csv,overlay") == 0
+    assert len(model.seen) == 2
+    assert names("o/predictions.json") == ["0.png", "1.png", "2.png", "3.png"]
+    assert sorted(file.name for file in Path("o").glob("*.jpg")) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+
+
+def test_a_line_cut_off_by_a_crash_is_not_done(model: Fake) -> None:
+    assert run("in", "--out", "o", "--save", "json") == 0
+    journal = Path("o/results.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert run("in", "--out", "o", "--save", "json") == 0
+    assert len(model.seen) == 1
+    assert names("o/predictions.json") == ["0.png", "1.png", "2.png", "3.png"]
+
+
+def test_a_broken_file_is_reported_and_left_out(model: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/1.png").write_bytes(b"no picture")
+    assert run("in", "--out", "o", "--save", "json") == 1
+    said = capsys.readouterr().err
+    assert "in/1.png" in said
+    assert "1 images could not be read and are left out, see the warnings" in said
+    assert names("o/predictions.json") == ["0.png", "2.png", "3.png"]
+
+
+def test_a_film_becomes_a_film(model: Fake) -> None:
+    write_film(Path("f.mp4"))
+    assert run("f.mp4", "--out", "o", "--save", "overlay,splash,json,csv") == 0
+    assert sorted(file.name for file in Path("o").iterdir()) == [
+        "f.mp4",
+        "f_splash.mp4",
+        "predictions.csv",
+        "predictions.json",
+        "results.jsonl",
+    ]
+    assert film_facts("o/f.mp4").frames == film_facts("o/f_splash.mp4").frames == 5
+    assert names("o/predictions.json")[-1] == "f_000004"
+    assert run("f.mp4", "--out", "o", "--save", "overlay,splash,json,csv") == 0
+    assert model.seen == []
+    assert film_facts("o/f.mp4").frames == 5
+
+
+def test_an_interrupted_film_is_begun_again(model: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_film(Path("f.mp4"))
+    whole = Predictor._instances
+
+    def interrupted(self: Predictor, *given: Any) -> Any:
+        if len(self.model.seen) == 3:  # type: ignore[union-attr]
+            raise KeyboardInterrupt
+        return whole(self, *given)
+
+    monkeypatch.setattr(Predictor, "_instances", interrupted)
+    assert run("f.mp4", "--out", "o") == 130
+    assert film_facts("o/f.mp4").frames == 2
+    monkeypatch.setattr(Predictor, "_instances", whole)
+    assert run("f.mp4", "--out", "o") == 0
+    assert film_facts("o/f.mp4").frames == 5
+    assert names("o/predictions.json") == [f"f_{number:06}" for number in range(5)]
+
+
+def test_no_screen_is_one_sentence(model: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    def no_screen() -> None:
+        raise RuntimeError("no display name")
+
+    monkeypatch.setitem(__import__("sys").modules, "tkinter", SimpleNamespace(Tk=no_screen))
+    assert run("in", "--out", "o", "--show") == 2
+    said = capsys.readouterr().err
+    assert said == "error: --show needs a screen (no display name); leave it out, the results are in --out\n"
+
+
+def test_the_window_shows_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tk:
+        keys: dict[str, Any] = {}
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+        def bind(self, key: str, act: Any) -> None:
+            self.keys[key] = act
+
+        def winfo_screenheight(self) -> int:
+            return 100
+
+        winfo_screenwidth = winfo_screenheight
+
+    shown = []
+    monkeypatch.setattr(Window, "_photo", lambda self, pixels: shown.append(pixels.shape))
+    label = SimpleNamespace(pack=lambda: None, configure=lambda image: None)
+    window = Window("t", SimpleNamespace(Tk=Tk, Label=lambda root: label))
+    assert window.show(np.zeros((300, 100, 3), np.uint8))
+    assert shown == [(90, 30, 3)]
+    Tk.keys["q"](None)
+    assert not window.show(np.zeros((30, 10, 3), np.uint8))
+
+
+def test_pictures_that_fit_stay_as_they_are() -> None:
+    pixels = np.zeros((30, 10, 3), np.uint8)
+    assert fitted(pixels, 30, 10) is pixels
+
+
+def test_no_toolkit() -> None:
+    with pytest.raises(ConfigError, match="--show needs a screen"):
+        Window("t", SimpleNamespace())
