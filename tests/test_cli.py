@@ -129,7 +129,7 @@ def test_train_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> 
     [
         (
             "",
-            "a command is missing: demo, train, evaluate, predict, export, serve, benchmark, inspect, convert, doctor, ",
+            "a command is missing: demo, train, evaluate, predict, export, serve, benchmark, inspect, convert, ",
         ),
         ("trian D", "unknown command 'trian', did you mean 'train'?; commands: demo, train"),
         ("train", "missing: DATA; `maskrcnn COMMAND --help` explains it"),
