@@ -109,11 +109,18 @@ def read_rgb8(path: str | Path, span: Span | None = None) -> np.ndarray:
     path = Path(path)
     try:
         with opened(path, span) as image:
-            return pil_to_rgb8(image)
+            if not _misread(image):
+                return pil_to_rgb8(image)
     except DataError:  # Pillow also opens TIFFs that it then cannot unpack
         if _kind(path, span) == "other":
             raise
     return values_to_rgb8(read_raw(path, span))
+
+
+def _misread(image: Image.Image) -> bool:
+    """TIFFs of 16 bits with a plane for each channel, which Pillow unpacks wrongly and without a word."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(284) == 2 and max(tags.get(258, (8,))) > 8  # PlanarConfiguration, BitsPerSample
 
 
 def read_raw(path: str | Path, span: Span | None = None) -> np.ndarray:
