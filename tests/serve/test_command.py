@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ def test_other_hosts_are_warned_about() -> None:
 def test_a_process_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     save_model(tiny_model(), tmp_path / "model")
     command = [sys.executable, "-m", "maskrcnn", "serve", str(tmp_path / "model"), "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Who runs the tests in the background may have Ctrl-C ignored, which a child inherits.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **pipes, preexec_fn=heard) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", said)
