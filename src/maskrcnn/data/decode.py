@@ -83,10 +83,10 @@ def image_header(path: str | Path, span: Span | None = None) -> ImageHeader:
     kind = _kind(path, span)
     header = None
     if kind == "npy":
-        with _complaints(path):
+        with complaints(path):
             header = ImageHeader(*npy.header(path, span))
     elif kind == "tiff":
-        with _complaints(path), tiff.opened(_stream(path, span)) as pages:
+        with complaints(path), tiff.opened(_stream(path, span)) as pages:
             header = None if pages.for_pillow else ImageHeader(*pages.header)
     if header is not None:
         _check_pixels(header.height, header.width, path)
@@ -141,10 +141,10 @@ def read_raw(path: str | Path, span: Span | None = None) -> np.ndarray:
         )
     kind = _kind(path, span)
     if kind == "npy":
-        with _complaints(path):
+        with complaints(path):
             return npy.read(path, span)
     if kind == "tiff":
-        with _complaints(path), tiff.opened(_stream(path, span)) as pages:
+        with complaints(path), tiff.opened(_stream(path, span)) as pages:
             if not pages.for_pillow:
                 return upright(pages.read(), pages.orientation)
     with opened(path, span) as image:
@@ -160,7 +160,7 @@ def opened(path: Path, span: Span | None = None) -> Iterator[Image.Image]:
     from PIL import UnidentifiedImageError
 
     try:
-        with _complaints(path), _open(path if span is None else BytesIO(span.read(path))) as image:
+        with complaints(path), _open(path if span is None else BytesIO(span.read(path))) as image:
             _check_pixels(image.height, image.width, path)
             yield image
     except DataError as error:
@@ -170,7 +170,7 @@ def opened(path: Path, span: Span | None = None) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _complaints(path: Path) -> Iterator[None]:
+def complaints(path: Path) -> Iterator[None]:
     """Whatever goes wrong inside the `with` becomes a `DataError`."""
     from PIL import UnidentifiedImageError
 
@@ -204,7 +204,7 @@ def _stream(path: Path, span: Span | None) -> BinaryIO:
 
 def _kind(path: Path, span: Span | None) -> str:
     """ "npy", "tiff" or "other", by the first bytes. Raises `DataError`."""
-    with _complaints(path), path.open("rb") as stream:
+    with complaints(path), path.open("rb") as stream:
         stream.seek(0 if span is None else span.start)
         start = stream.read(8 if span is None else min(8, span.length))
     if start.startswith(npy.MAGIC):

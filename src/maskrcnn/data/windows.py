@@ -16,10 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from maskrcnn.data import tiff
-from maskrcnn.data.decode import values_to_rgb8
+from maskrcnn.data.decode import complaints, values_to_rgb8
 from maskrcnn.data.sample import Pixels, to_image_tensor
 from maskrcnn.data.tiff_parts import Parts
-from maskrcnn.errors import DataError
 from maskrcnn.structures import Record
 
 Window = tuple[int, int, int, int]
@@ -91,7 +90,7 @@ class _TiffWindows(Windows):
     """A TIFF in strips or tiles. The rows under the latest window are kept at full width: the next one needs them."""
 
     def __init__(self, parts: Parts, path: Path, pixels: Pixels, stack: ExitStack) -> None:
-        self.size, self.path = parts.size, str(path)
+        self.size, self.path, self._file = parts.size, str(path), path
         self._parts, self._stack, self._rgb = parts, stack, pixels == "rgb8"
         self._lock = threading.RLock()
         self._rows: tuple[int, int] = (0, 0)
@@ -107,7 +106,7 @@ class _TiffWindows(Windows):
                     return None
         except OSError:
             return None  # whoever reads it whole says what is wrong
-        with ExitStack() as stack, _complaints(str(path)):
+        with ExitStack() as stack, complaints(path):
             pages = stack.enter_context(tiff.opened(path.open("rb")))
             if (alone := pages.alone()) is None:
                 return None
@@ -121,7 +120,7 @@ class _TiffWindows(Windows):
 
     def read(self, window: Window) -> np.ndarray:
         """(h, w, 3) uint8, or (h, w, C) as stored."""
-        with _complaints(self.path), self._lock:
+        with complaints(self._file), self._lock:
             values = self._stored(window)
             if self._rgb and values.dtype.kind == "f" and self._unit is None:
                 self._unit = all(self._in_unit(top) for top in range(0, self.size[0], _STRIP_ROWS))
@@ -145,14 +144,3 @@ class _TiffWindows(Windows):
         """Whether no number of these rows is above 1: only then `read_rgb8` takes the floats of a file for 0..1."""
         strip = self._parts.read(top, 0, min(top + _STRIP_ROWS, self.size[0]), self.size[1])
         return bool(np.nan_to_num(strip).max(initial=0.0) <= 1.0)
-
-
-@contextmanager
-def _complaints(path: str | None) -> Iterator[None]:
-    """Whatever goes wrong inside the `with` becomes a `DataError` with the path."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(error.message, path=path) from error
-    except Exception as error:  # tifffile raises whatever a damaged file leads it to
-        raise DataError(f"image is truncated or damaged ({error}); replace or remove it", path=path) from error

@@ -177,10 +177,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_foreign(model: MaskRCNN, state: Mapping[str, Tensor], *, where: str) -> None:
-    """`load_state` of another framework's tensors; what theirs never hold stays the model's own: the preprocessing,
-    which a config tells, and what follows from the layers."""
-    own = {name: value for name, value in model.state_dict().items() if OWN.fullmatch(name)}
-    load_state(model, {**state, **own}, where=where)
+    """`load_state` of another framework's tensors. What theirs need not hold stays the model's own where they do not:
+    the preprocessing, which a config tells, and what follows from the layers; what only theirs has of it is dropped:
+    the counters of norms that are frozen here."""
+    own = model.state_dict()
+    theirs = {name: value for name, value in state.items() if name in own or not OWN.fullmatch(name)}
+    load_state(model, {name: own[name] for name in own if OWN.fullmatch(name)} | theirs, where=where)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,8 @@ def json_parts(file: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         NotInParts: read it with `load_json`, which also says what is wrong with it. Pairs may have come before.
     """
-    with file.open("rb") as stream:
-        try:
-            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:  # an empty file
-            raise NotInParts from error
-        with data:
-            yield from _pairs(data)
+    with _mapped(file) as data:
+        yield from _pairs(data)
 
 
 def list_parts(file: Path) -> Iterator[list[Any]]:
@@ -48,21 +44,28 @@ def list_parts(file: Path) -> Iterator[list[Any]]:
     Raises:
         NotInParts: the file is no list, or not as everybody writes it. Pieces may have come before.
     """
+    with _mapped(file) as data:
+        place = _GAP.match(data).end()  # type: ignore[union-attr]
+        if data[place : place + 1] != b"[":
+            raise NotInParts
+        place, closed = place + 1, False
+        while not closed:
+            piece, place, closed = _piece(data, place)
+            yield piece
+        if data[place:].strip():
+            raise NotInParts
+
+
+@contextmanager
+def _mapped(file: Path) -> Iterator[mmap.mmap]:
+    """The bytes of the file, read from the disk as they are needed. Raises `NotInParts` for an empty one."""
     with file.open("rb") as stream:
         try:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:  # an empty file
+        except ValueError as error:
             raise NotInParts from error
         with data:
-            place = _GAP.match(data).end()  # type: ignore[union-attr]
-            if data[place : place + 1] != b"[":
-                raise NotInParts
-            place, closed = place + 1, False
-            while not closed:
-                piece, place, closed = _piece(data, place)
-                yield piece
-            if data[place:].strip():
-                raise NotInParts
+            yield data
 
 
 def _pairs(data: mmap.mmap) -> Iterator[tuple[str, Any]]:

@@ -20,11 +20,11 @@ from maskrcnn.presets import preset
 from maskrcnn.weights.classes import contiguous_names, keypoint_schema
 from maskrcnn.weights.detectron2.caffe2 import from_caffe2
 from maskrcnn.weights.detectron2.config import Detectron2Config, read_config
-from maskrcnn.weights.detectron2.names import KNOWN, fill_counters, flip_channels, names_of, ratio_major, to_ours
+from maskrcnn.weights.detectron2.names import KNOWN, flip_channels, names_of, ratio_major, to_ours
 from maskrcnn.weights.detectron2.zoo import published_name, usual
 from maskrcnn.weights.facts import Facts, facts_of
 from maskrcnn.weights.missing import whole
-from maskrcnn.weights.native import load_state
+from maskrcnn.weights.native import load_foreign
 from maskrcnn.weights.numpy_pickle import read_numpy_pickle
 from maskrcnn.weights.pickles import read_pth
 from maskrcnn.weights.recognise import framework_of, state_of
@@ -100,10 +100,8 @@ def open_detectron2(
         flip_channels(ours)
     anchors = run.model.rpn.anchors
     ratio_major(ours, len(anchors.sizes[0]), len(anchors.ratios))
-    own = model.state_dict()
-    fill_counters(ours, own)
     with whole("Detectron2", theirs, KNOWN, f"{path}: "):
-        load_state(model, ours | {name: own[name] for name in ("mean", "std")}, where=str(path))
+        load_foreign(model, ours, where=str(path))
     return model.eval(), run
 
 

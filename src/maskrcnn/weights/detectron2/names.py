@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from maskrcnn.errors import WeightsError
@@ -152,12 +151,3 @@ def ratio_major(state: dict[str, Tensor], sizes: int, ratios: int) -> None:
                 continue  # `load_state` says that it is missing, or that the shapes differ
             parts = value.reshape(sizes, ratios, rows, *value.shape[1:])
             state[f"{name}.{kind}"] = parts.transpose(0, 1).flatten(0, 2)
-
-
-def fill_counters(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """A batch norm's number of batches, which pickles of the zoo leave out and nothing depends on, in place."""
-    for name in wanted:
-        if name.endswith("num_batches_tracked") and name not in state:
-            state[name] = torch.zeros((), dtype=torch.int64)
-    for name in [n for n in state if n.endswith("num_batches_tracked") and n not in wanted]:
-        del state[name]

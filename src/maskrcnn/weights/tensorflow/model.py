@@ -18,7 +18,7 @@ from maskrcnn.pipeline.messages import SCHEMA
 from maskrcnn.pipeline.read import Pipeline, read_pipeline
 from maskrcnn.pipeline.schema import View
 from maskrcnn.weights.classes import COCO, class_names, unused
-from maskrcnn.weights.native import load_state
+from maskrcnn.weights.native import load_foreign
 from maskrcnn.weights.tensorflow.labels import names_of
 from maskrcnn.weights.tensorflow.names import SHADOW, trunk_of, trunk_state, variables_to_state
 from maskrcnn.weights.tensorflow.names_object import to_slim
@@ -117,9 +117,7 @@ def open_tensorflow(
         _warn(told)
     chosen = chosen.replace(**{f"model.{name}": value for name, value in overrides.items()})
     model = build_model(chosen.model, classes=names, category_ids=ids, data=chosen.data)
-    # What an importer of weights need not find: the preprocessing, which is the config's, and a norm's counter.
-    own = {n: v for n, v in model.state_dict().items() if n in ("mean", "std") or n.endswith("num_batches_tracked")}
-    load_state(model, state | own, where=where)
+    load_foreign(model, state, where=where)
     return Opened(model.eval(), chosen, pipeline)
 
 

@@ -17,7 +17,7 @@ from maskrcnn.presets.torchvision import MOBILENET, MOBILENET_320, torchvision_v
 from maskrcnn.weights.classes import class_names, keypoint_schema
 from maskrcnn.weights.facts import Facts, facts_of
 from maskrcnn.weights.missing import whole
-from maskrcnn.weights.native import load_state
+from maskrcnn.weights.native import load_foreign
 from maskrcnn.weights.pickles import read_pth
 from maskrcnn.weights.recognise import framework_of, state_of
 from maskrcnn.weights.torchvision.check import check_same
@@ -121,11 +121,8 @@ def _opened(
     names, ids = class_names(facts.classes, _person(facts) if classes is None else classes)
     points = keypoint_schema(facts.keypoints) if facts.keypoints else None
     model = build_model(config.model, classes=names, category_ids=ids, data=config.data, keypoints=points)
-    own = model.state_dict()
-    for name in [n for n in ours if n.endswith("num_batches_tracked") and n not in own]:
-        del ours[name]  # the norms are frozen here
     with whole("torchvision", names_of(state), KNOWN):
-        load_state(model, ours | {name: own[name] for name in ("mean", "std")}, where="torchvision's weights")
+        load_foreign(model, ours, where="torchvision's weights")
     return model.eval()
 
 
