@@ -32,7 +32,7 @@ from _timing import Row, machine, show, write
 
 from maskrcnn import MaskRCNNError
 from maskrcnn.memory import keep_memory
-from maskrcnn.predict.predictor import choose_device
+from maskrcnn.predict.devices import choose_device
 
 PARTS = ("infer", "export", "train", "roi_align", "paste", "evaluate", "loader")
 

@@ -66,7 +66,7 @@ def test_other_settings_are_another_run(model: Fake, capsys: pytest.CaptureFixtu
     assert run("in", "--out", "o") == 0
     assert run("in", "--out", "o", "--score-threshold", "0.7") == 2
     assert (
-        "an earlier run had another model, threshold, tiles or kinds of files; give --overwrite"
+        "an earlier run had another model, threshold, tiles, tracking or kinds of files; give --overwrite"
         in capsys.readouterr().err
     )
 

@@ -26,6 +26,8 @@ _HOME = {
     "Record": "maskrcnn.structures",
     "Run": "maskrcnn.training.loop",
     "Targets": "maskrcnn.structures",
+    "Tracker": "maskrcnn.predict.track",
+    "Tracking": "maskrcnn.predict.track",
     "TrainingError": "maskrcnn.errors",
     "WeightsError": "maskrcnn.errors",
     "build_model": "maskrcnn.model.build",
@@ -41,6 +43,7 @@ _HOME = {
     "load_weights": "maskrcnn.weights.load",
     "open_dataset": "maskrcnn.data.open",
     "preset": "maskrcnn.presets",
+    "track": "maskrcnn.predict.track",
     "train": "maskrcnn.training.loop",
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from maskrcnn.ops.masks import decode_rle, rle_to_polygons
 from maskrcnn.ops.rle import decode_window, rle_area
+from maskrcnn.tracks import Tracks
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Instances:
         path: the image file, when there is one.
         image_id: the data set's id, when there is one.
         place: where the image was taken from, when it came through `Predictor.stream`.
+        tracks: which objects they are, when they came through a tracker.
     """
 
     boxes: np.ndarray
@@ -80,6 +82,7 @@ class Instances:
     path: str | None = None
     image_id: int | None = None
     place: Place | None = None
+    tracks: Tracks | None = None
     _rle: list[dict] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -100,6 +103,7 @@ class Instances:
             labels=self.labels[keep],
             roi_masks=None if self.roi_masks is None else self.roi_masks[keep],
             keypoints=None if self.keypoints is None else self.keypoints[keep],
+            tracks=None if self.tracks is None else self.tracks.select(keep),
             _rle=None if self._rle is None else [self._rle[i] for i in keep],
         )
 

@@ -20,9 +20,10 @@ from maskrcnn.ops.rle import decode_rle
 from maskrcnn.ops.simplify import simplify_ring
 from maskrcnn.predict.formats.geojson import to_geojson
 from maskrcnn.predict.formats.records import outline
-from maskrcnn.predict.results import KINDS, save_results
+from maskrcnn.predict.results import KINDS, NEED_TRACKS, save_results
 
 SIZE = (120, 160)
+UNTRACKED = [kind for kind in KINDS if kind not in NEED_TRACKS]
 
 
 def masks() -> np.ndarray:
@@ -98,14 +99,14 @@ def test_outlines_for_people_have_few_corners() -> None:
 
 def test_boxes_without_masks(photo: Path, tmp_path: Path) -> None:
     boxes = replace(make(photo), _rle=None)
-    save_results([boxes], tmp_path / "out", KINDS)
+    save_results([boxes], tmp_path / "out", UNTRACKED)
     for place in ("labelme", "via", "yolo"):
         np.testing.assert_allclose(open_dataset(tmp_path / "out" / place)[0].boxes, boxes.boxes, atol=0.01)
     assert boxes.areas.tolist() == pytest.approx(np.prod(boxes.boxes[:, 2:] - boxes.boxes[:, :2], axis=1).tolist())
 
 
 def test_nothing_found(photo: Path, tmp_path: Path) -> None:
-    save_results([make(photo)[:0]], tmp_path / "out", KINDS)
+    save_results([make(photo)[:0]], tmp_path / "out", UNTRACKED)
     assert json.loads((tmp_path / "out" / "photo.geojson").read_text())["features"] == []
     assert json.loads((tmp_path / "out" / "coco_results.json").read_text()) == []
 

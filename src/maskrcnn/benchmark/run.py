@@ -18,7 +18,7 @@ from maskrcnn.benchmark.settings import Settings
 from maskrcnn.benchmark.subject import Subject, make_subject
 from maskrcnn.benchmark.timing import machine, versions
 from maskrcnn.data.open import open_dataset
-from maskrcnn.predict.predictor import choose_device, choose_precision
+from maskrcnn.predict.devices import choose_device, choose_precision
 
 
 def run(settings: Settings, say: Callable[[str], None] | None = None) -> Report:

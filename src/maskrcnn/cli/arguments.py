@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from maskrcnn import __version__, options
 from maskrcnn.cli.commands import COMMANDS
 from maskrcnn.cli.predicted import SAVES
+from maskrcnn.cli.tracked import METHODS
 from maskrcnn.errors import ConfigError
 from maskrcnn.presets import PRESETS
 
@@ -157,6 +158,13 @@ def _declare(command: Any) -> None:
     p.add_argument("--batch-size", type=int | None, default=None, help="images at a time; without: what fits")
     p.add_argument("--tile", **tile)
     p.add_argument("--overlap", **overlap)
+    p.add_argument("--track", type=str | None, nargs="?", const="bytetrack", default=None, metavar="METHOD",
+                   help=f"number objects through films and folders of frames: {', '.join(METHODS)}")  # fmt: skip
+    p.add_argument("--track-overlap", **optional, metavar="KIND", help="box or mask: by what an object is found again")
+    p.add_argument(
+        "--line", type=str, nargs="+", metavar="NAME=X0,Y0,X1,Y1", help="count what crosses it, with --track"
+    )
+    p.add_argument("--zone", type=str, nargs="+", metavar="NAME=X0,Y0,X1,Y1,X2,Y2...", help="count what is in it")
     p.add_argument("--overwrite", action="store_true", help="begin anew; without: go on where an earlier run stopped")
     p.add_argument("--show", action="store_true", help="open a window; q or Escape stops")
     p.add_argument("--device", **device)

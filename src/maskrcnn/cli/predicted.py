@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn import options
+from maskrcnn.cli import tracked
 from maskrcnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from maskrcnn.cli.window import Window
     from maskrcnn.predict.items import Items
 
-SAVES = ("overlay", "json", "masks", "coco", "labelme", "via", "yolo", "geojson", "csv", "cutouts", "splash")
+SAVES = ("overlay", "json", "masks", "coco", "labelme", "via", "yolo", "geojson", "csv", "cutouts", "splash",
+         *tracked.SAVES)  # fmt: skip
 
 
 def predict(given: Any) -> int:
@@ -32,11 +34,15 @@ def predict(given: Any) -> int:
 
     if note := choose_model(given):
         print(note, flush=True)
-    tiling = tiling_of(given)
+    tiling, tracking = tiling_of(given), tracked.tracking_of(given)
+    wanted = next((kind for kind in kinds if kind in tracked.SAVES), None)
+    if wanted and tracking is None:
+        raise ConfigError(f"--save {wanted} is of objects with numbers; give --track too")
     window = _window() if given.show else None
     from maskrcnn.predict.journal import NAME, Journal
     from maskrcnn.predict.results import FILMS, save_results
     from maskrcnn.predict.tiles import stream_tiled
+    from maskrcnn.predict.track import track_items
     from maskrcnn.predict.whole import make_folder
 
     predictor = open_predictor(given)
@@ -45,16 +51,20 @@ def predict(given: Any) -> int:
         "score_threshold": given.score_threshold,
         "save": sorted(kinds),
         "tiling": tiling and asdict(tiling),
+        "tracking": tracking and asdict(tracking),
     }
     films = any(kind in FILMS for kind in kinds)
     items = predictor.items(given.source)  # what is missing is noticed before anything is written
     out = make_folder(Path(given.out))
-    journal = Journal(out / NAME, settings, overwrite=given.overwrite, films=films)
+    journal = Journal(out / NAME, settings, overwrite=given.overwrite, films=films, tracked=tracking is not None)
     items.done = journal.done
+    threshold = tracking.weak_score if tracking else given.score_threshold
     if tiling is None:
-        results = predictor.stream_items(items, given.batch_size, given.score_threshold)
+        results = predictor.stream_items(items, given.batch_size, threshold)
     else:
-        results = stream_tiled(predictor, items, tiling, given.score_threshold, given.batch_size)
+        results = stream_tiled(predictor, items, tiling, threshold, given.batch_size)
+    if tracking:
+        results = tracked.told(track_items(results, tracking))
     try:
         saved = save_results(_told(results, items, journal.resumed, window), out, kinds, journal)
     except KeyboardInterrupt:

@@ -22,7 +22,8 @@ from maskrcnn.evaluation.metrics import Metrics
 from maskrcnn.instances import Instances
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.coco import to_coco
-from maskrcnn.predict.predictor import Precision, Predictor, prepare_ahead
+from maskrcnn.predict.devices import Precision
+from maskrcnn.predict.predictor import Predictor, prepare_ahead
 from maskrcnn.predict.tiles import Tiling, predict_tiled
 from maskrcnn.structures import Record
 

@@ -19,7 +19,7 @@ Lines = Iterable[Mapping[str, Any]]
 
 def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
     """COCO results: one dict an instance, plain JSON types, in the data set's own category ids; keypoints as x, y and
-    score of each.
+    score of each; `track_id` where they are tracked.
 
     Args:
         instances: what was found in one image.
@@ -40,6 +40,9 @@ def to_coco(instances: Instances, image_id: int | None = None) -> list[dict]:
     if instances.keypoints is not None:
         for result, points in zip(results, instances.keypoints.astype(np.float64), strict=True):
             result["keypoints"] = points.ravel().tolist()
+    if instances.tracks is not None:
+        for result, number in zip(results, instances.tracks.ids.tolist(), strict=True):
+            result["track_id"] = number
     return results
 
 

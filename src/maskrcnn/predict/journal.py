@@ -18,6 +18,7 @@ import numpy as np
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances, Place
 from maskrcnn.predict.coco import to_coco
+from maskrcnn.tracks import Counts, LineCount, Tracks, ZoneCount
 
 NAME = "results.jsonl"
 
@@ -31,12 +32,13 @@ class Journal:
     """
 
     def __init__(self, path: Path | None = None, settings: Mapping[str, Any] | None = None, *,
-                 overwrite: bool = False, films: bool = False) -> None:  # fmt: skip
+                 overwrite: bool = False, films: bool = False, tracked: bool = False) -> None:  # fmt: skip
         """Args:
             path: continued where it is there already.
             settings: what the results depend on: the model, the threshold, what is saved.
             overwrite: begin anew.
             films: films are written: one that an earlier run has not finished is begun again.
+            tracked: so is every other sequence of images, as a tracker has to see all of them.
 
         Raises:
             ConfigError: an earlier run with other settings.
@@ -44,7 +46,7 @@ class Journal:
         """
         self.path, self.resumed = path, 0
         self._done: set[str] = set()
-        self._whole_films = films
+        self._whole_films, self._tracked = films or tracked, tracked
         head = json.dumps({"settings": dict(settings or {})}).encode() + b"\n"
         self._file: BinaryIO
         try:
@@ -78,6 +80,7 @@ class Journal:
             "category_ids": instances.category_ids,
             "keypoint_names": instances.keypoint_names,
             "masks": instances.has_masks,
+            "tracks": _told(instances.tracks),
             "instances": to_coco(instances),
         }
         try:
@@ -113,7 +116,7 @@ class Journal:
         if first != head:
             self._file.close()
             raise ConfigError(
-                f"{self.path}: an earlier run had another model, threshold, tiles or kinds of files; "
+                f"{self.path}: an earlier run had another model, threshold, tiles, tracking or kinds of files; "
                 "give --overwrite, or another --out"
             )
         films, end = set(), self._file.tell()
@@ -132,8 +135,11 @@ class Journal:
                 keys.append((line["key"], bool(line["film"])))
         self._file.seek(end)
         self._file.truncate()
-        whole = self._whole_films
-        self._done = {key for key, film in keys if not (film and whole) or key.rpartition("#")[0] in films}
+        self._done = {
+            key
+            for key, film in keys
+            if not (self._whole_films if film else self._tracked) or (film and key.rpartition("#")[0] in films)
+        }
         self.resumed = len(self._done)
 
 
@@ -165,5 +171,24 @@ def instances_of(line: Mapping[str, Any]) -> Instances:
         path=line["path"],
         image_id=line["image_id"],
         place=Place(**fields),
+        tracks=_tracks(line),
         _rle=rle,
     )
+
+
+def _told(tracks: Tracks | None) -> dict[str, Any] | None:
+    """What a line says of the sequence; the numbers stand beside each instance."""
+    if tracks is None:
+        return None
+    return {"sequence": tracks.sequence, "frame": tracks.frame, "counts": asdict(tracks.counts)}
+
+
+def _tracks(line: Mapping[str, Any]) -> Tracks | None:
+    told = line.get("tracks")
+    if told is None:
+        return None
+    counts = told["counts"]
+    lines = tuple(LineCount(**{**each, "ends": tuple(each["ends"])}) for each in counts["lines"])
+    zones = tuple(ZoneCount(**{**each, "corners": tuple(map(tuple, each["corners"]))}) for each in counts["zones"])
+    ids = np.array([result["track_id"] for result in line["instances"]], np.int64)
+    return Tracks(ids, (), told["sequence"], told["frame"], Counts(counts["objects"], lines, zones))

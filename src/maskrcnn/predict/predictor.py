@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
 from maskrcnn.predict.batching import BatchSizes
 from maskrcnn.predict.cuda_graphs import Forward, make_network
+from maskrcnn.predict.devices import Precision, choose_device, choose_precision
 from maskrcnn.predict.exported.model import ExportedModel, is_exported, open_exported
 from maskrcnn.predict.film import Capture, open_capture
 from maskrcnn.predict.frame import boxes_to_photo, keypoints_to_photo
@@ -32,8 +33,8 @@ from maskrcnn.predict.transfer import to_host
 from maskrcnn.structures import Detections, Record
 from maskrcnn.weights.load import load_weights
 
-Precision = Literal["auto", "float32", "bf16", "fp16"]
-Chosen = Literal["float32", "bf16", "fp16"]
+if TYPE_CHECKING:
+    from maskrcnn.predict.track import Tracking
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +211,27 @@ class Predictor:
         items = self.items(sources, capture=capture)
         return (instances for instances, _ in self.stream_items(items, batch_size, score_threshold))
 
+    def track(
+        self,
+        sources: Any,
+        tracking: Tracking | None = None,
+        batch_size: int | None = None,
+        *,
+        capture: Capture = open_capture,
+    ) -> Iterator[Instances]:
+        """As `stream`, with an object's number in every frame, `Instances.tracks`; see `predict.track.track`.
+
+        Raises:
+            ConfigError: as `stream`; settings of `tracking` that cannot be, or no `trackers` library.
+            DataError: as `stream`.
+        """
+        from maskrcnn.predict.track import Tracking, track_items
+
+        tracking = tracking or Tracking()
+        items = self.items(sources, capture=capture)
+        results = self.stream_items(items, batch_size, tracking.weak_score)
+        return (instances for instances, _ in track_items(results, tracking))
+
     def items(
         self, sources: Any, *, capture: Capture = open_capture, done: Callable[[str], bool] | None = None
     ) -> Items:
@@ -367,30 +389,3 @@ def prepare_ahead(
         # Not waiting for the threads: if the consumer gave up and the garbage collector closes this generator while
         # another thread starts, joining here would deadlock.
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def choose_device(name: str | torch.device) -> torch.device:
-    """The device meant by "auto", "cpu", "cuda", "cuda:1" or "mps". Raises `ConfigError` when it is not there."""
-    kind, _, index = str(name).partition(":")
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if kind == "auto":
-        return torch.device(next(kind for kind, there in present.items() if there))
-    if kind not in present or not (index == "" or index.isdecimal()):
-        raise ConfigError(f"unknown device {str(name)!r}; use auto, cpu, cuda, cuda:1 or mps", field="device")
-    if not present[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(f"{name} is not available on this machine; use auto or cpu", field="device")
-    return torch.device(str(name))
-
-
-def choose_precision(name: str, device: torch.device) -> Chosen:
-    """ "auto" -> bf16 on CUDA that has it, float32 elsewhere. Raises `ConfigError` for another name, or fp16 without
-    CUDA."""
-    if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    if name == "fp16" and device.type != "cuda":
-        raise ConfigError(f"fp16 is for CUDA, not for {device.type}; use float32 or bf16", field="precision")
-    known: Chosen
-    for known in get_args(Chosen):
-        if name == known:
-            return known
-    raise ConfigError(f"{name!r} is not one of auto, float32, bf16, fp16", field="precision")

@@ -23,20 +23,33 @@ from maskrcnn.ops.rle import decode_window
 from maskrcnn.predict import coco
 from maskrcnn.predict.coco import to_coco
 from maskrcnn.predict.film import FilmWriter
-from maskrcnn.predict.formats import geojson, table, via
+from maskrcnn.predict.formats import geojson, mot, table, via
 from maskrcnn.predict.formats.records import put_image, to_record
 from maskrcnn.predict.items import Names
 from maskrcnn.predict.journal import Journal
 from maskrcnn.predict.whole import make_folder, write_image, write_whole
 
-__all__ = ["FILMS", "KINDS", "NEED_MASKS", "Saved", "index_mask", "save_results", "to_coco", "write_whole"]
+__all__ = [
+    "FILMS",
+    "KINDS",
+    "NEED_MASKS",
+    "NEED_TRACKS",
+    "Saved",
+    "index_mask",
+    "save_results",
+    "to_coco",
+    "write_whole",
+]
 
-KINDS = ("overlay", "json", "masks", "coco", "labelme", "via", "yolo", "geojson", "csv", "cutouts", "splash")
+KINDS = ("overlay", "json", "masks", "coco", "labelme", "via", "yolo", "geojson", "csv", "cutouts", "splash",
+         "mot", "mots", "counts")  # fmt: skip
 """What `save_results` can write."""
 FILMS = ("overlay", "splash")
 """Pictures; those of a film become a film."""
-NEED_MASKS = ("masks", "cutouts", "splash")
+NEED_MASKS = ("masks", "cutouts", "splash", "mots")
 """Kinds that a model without masks cannot give."""
+NEED_TRACKS = ("mot", "mots", "counts")
+"""Kinds for instances that went through a tracker."""
 
 
 @dataclass
@@ -104,6 +117,9 @@ def save_results(
         yolo      `yolo/data.yaml`, `images/train`, `labels/train`; opens as a data set
         geojson   `NAME.geojson`: outlines, on the map where the image lies on one
         csv       `predictions.csv`: a row an instance
+        mot       `FILM_mot.txt`: boxes of tracked objects, a line each; opens in tools for the MOT benchmark
+        mots      `FILM_mots.txt`: the same with masks, for MOTS
+        counts    `counts.json`: how many objects there were, and crossed lines, and were in zones
 
     Args:
         results: instances, or pairs of instances and their image (H, W, 3) uint8 RGB, or None where there is a file.
@@ -112,7 +128,7 @@ def save_results(
         journal: that of this run, where a restart shall go on; closed at the end.
 
     Raises:
-        ConfigError: an unknown kind.
+        ConfigError: an unknown kind; one that needs tracks, which are not there.
         DataError: the folder cannot be written, or is that of the images, which overlays would overwrite.
     """
     unknown = [kind for kind in save if kind not in KINDS]
@@ -138,7 +154,7 @@ class _Writer:
         self._out, self._save, self._journal = out, save, journal
         self._names = Names()
         self._films: dict[str, FilmWriter] = {}
-        self._film: tuple[str, str] | None = None  # file and key of the films that are open
+        self._film: tuple[str, str] | None = None  # file and key of the film that the last image is of
         self._classes: tuple[str, ...] = ()
         self.saved = Saved(out)
 
@@ -150,6 +166,8 @@ class _Writer:
         name = place.name if place and place.name else self._names.free(_stem(instances, saved.images))
         if self._film and (place is None or place.file != self._film[0]):
             self._close_films(whole=True)
+        if place is not None and place.film:
+            self._film = (place.file or "", place.key)
         self._classes = instances.classes
         for kind in self._save:
             if kind in _WRITE and (instances.has_masks or kind not in NEED_MASKS):
@@ -166,6 +184,12 @@ class _Writer:
             saved.others.append(coco.write_results(lines, out / "coco_results.json"))
         if "csv" in self._save:
             saved.others.append(table.write(lines, out / "predictions.csv"))
+        if "mot" in self._save:
+            saved.others.extend(mot.write_boxes(lines, out))
+        if "mots" in self._save:
+            saved.others.extend(mot.write_masks(lines, out))
+        if "counts" in self._save:
+            saved.others.append(mot.write_counts(lines, out / "counts.json"))
         if "via" in self._save:
             folder = make_folder(out / "via")
             images = {file.stem: file.name for file in folder.iterdir() if file.name != via.FILE}
@@ -226,7 +250,6 @@ class _Writer:
             sound = place.file if place.key else None  # a camera has none to copy
             self._films[kind] = FilmWriter(self._out / f"{base}{kind}.mp4", place.rate or 25.0, sound)
             paths.append(self._films[kind].path)
-        self._film = (place.file or "", place.key)
         self._films[kind].add(pixels, place.seconds or 0.0)
 
     def _close_films(self, *, whole: bool) -> None:
@@ -239,6 +262,11 @@ class _Writer:
     def _check(self, instances: Instances) -> None:
         if instances.path and Path(instances.path).resolve().parent == self._out.resolve():
             raise DataError("the results would overwrite the images; choose another folder", path=self._out)
+        wanted = next((kind for kind in self._save if kind in NEED_TRACKS), None)
+        if wanted and instances.tracks is None:
+            raise ConfigError(
+                f"{wanted} is of objects with numbers; give --track, or use Predictor.track", field="save"
+            )
 
 
 _WRITE: dict[str, Callable[[_Writer, str, Instances, Any], None]] = {

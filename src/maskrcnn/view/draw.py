@@ -19,6 +19,7 @@ from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
 from maskrcnn.structures import Record
 from maskrcnn.view.keypoints import draw_keypoints
+from maskrcnn.view.tracks import draw_tracks
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -46,13 +47,15 @@ def draw_instances(
 ) -> np.ndarray:
     """The image with masks, boxes, keypoints and "name 0.93" on it; the best instance lies on top.
 
+    Tracked instances get their numbers too ("#4 name 0.93"), a colour and a trail each, and what was counted.
+
     Args:
         instances: original frame.
         image: array (H, W, 3) uint8 RGB, PIL image, tensor or path; None: read `instances.path`. Other depths and
             channels are shown as `to_display` does.
         masks, boxes, labels, keypoints: what to draw.
         color_by: "class": a class has one colour in all images; "instance": each its own; "auto": by instance when
-            there is only one class.
+            there is only one class, or where they are tracked: then an object keeps its colour.
         opacity: of the masks, 0..1.
         scale: enlarge the image this many times first, so that thumbnails have room for the names.
 
@@ -60,6 +63,8 @@ def draw_instances(
         DataError: no image, or one of another size.
     """
     names = [f"{name} {score:.2f}" for name, score in zip(instances.names, instances.scores, strict=True)]
+    if instances.tracks is not None:
+        names = [f"#{number} {name}" for number, name in zip(instances.tracks.ids.tolist(), names, strict=True)]
     if not keypoints:
         instances = replace(instances, keypoints=None)
     return _draw(instances, image, names if labels else None, masks, boxes, color_by, opacity, scale)
@@ -122,14 +127,15 @@ def grid(images: Sequence[np.ndarray], columns: int, gap: int = 8) -> np.ndarray
 
 
 def to_supervision(instances: Instances) -> Any:
-    """The same as `supervision.Detections`: boxes, scores, class ids, `data["class_name"]`, and masks as the compact
-    kind, which is box-local too."""
+    """The same as `supervision.Detections`: boxes, scores, class ids, `data["class_name"]`, numbers of tracked objects
+    as `tracker_id`, and masks as the compact kind, which is box-local too."""
     sv = _supervision()
     return sv.Detections(
         xyxy=instances.boxes.astype(np.float32).reshape(-1, 4),
         confidence=instances.scores.astype(np.float32),
         class_id=instances.labels.astype(int),
         mask=_compact_mask(instances.rle, instances.size) if _has_masks(instances) else None,
+        tracker_id=instances.tracks.ids.astype(int) if instances.tracks else None,
         data={"class_name": np.array(instances.names, dtype=str)},
     )
 
@@ -152,16 +158,15 @@ def _draw(
     pixels = _pixels(instances, image)
     if scale > 1:
         instances, pixels = _enlarged(instances, scale), pixels.repeat(scale, 0).repeat(scale, 1)
+    tracks, line = instances.tracks, _line_width(instances.size)
     if not len(instances):
-        return pixels
+        return pixels if tracks is None else draw_tracks(pixels, tracks, [], line, _font(instances.size))
     sv = _supervision()
-    by_instance = color_by == "instance" or (color_by == "auto" and len(instances.classes) == 1)
-    colors = (np.arange(len(instances)) if by_instance else instances.labels) % len(COLORS)
+    colors = _color_numbers(instances, color_by)
     # Best last, so that it lies on top; and supervision wants BGR.
     colors, scene = colors[::-1], np.ascontiguousarray(pixels[:, :, ::-1])
     detections = to_supervision(instances if masks else replace(instances, roi_masks=None, _rle=None))[::-1]
     palette = sv.ColorPalette.from_hex(list(COLORS))
-    line = _line_width(instances.size)
     if detections.mask is not None:
         scene = sv.MaskAnnotator(palette, opacity=opacity).annotate(scene, detections, colors)
         _outline(scene, detections.mask, [palette.by_idx(int(color)).as_bgr() for color in colors], line)
@@ -171,7 +176,10 @@ def _draw(
         scene = sv.BoxAnnotator(palette, thickness=line).annotate(scene, detections, colors)
     if instances.keypoints is not None:
         scene = draw_keypoints(scene, instances, [palette.by_idx(int(color)).as_bgr() for color in colors[::-1]], line)
-    if names is not None:
+    if tracks is not None:
+        strokes = [palette.by_idx(int(color)).as_bgr() for color in colors[::-1]]
+        scene = draw_tracks(scene, tracks, strokes, line, _font(instances.size))
+    if names:
         size = _font_size(instances.size)
         padding = max(1, size // 4)
         annotator = sv.RichLabelAnnotator(
@@ -184,6 +192,14 @@ def _draw(
         detections.xyxy = _with_room_above(detections.xyxy, names[::-1], instances.size, annotator.font, padding)
         scene = annotator.annotate(scene, detections, names[::-1], colors)
     return np.ascontiguousarray(scene[:, :, ::-1])
+
+
+def _color_numbers(instances: Instances, color_by: ColorBy) -> np.ndarray:
+    """(N,) indices into `COLORS`."""
+    if color_by == "class" or (color_by == "auto" and len(instances.classes) > 1 and instances.tracks is None):
+        return instances.labels % len(COLORS)
+    numbers = np.arange(len(instances)) if instances.tracks is None else instances.tracks.ids - 1
+    return numbers % len(COLORS)
 
 
 def _pixels(instances: Instances, image: Any) -> np.ndarray:
@@ -259,6 +275,12 @@ def _line_width(size: tuple[int, int]) -> int:
 
 def _font_size(size: tuple[int, int]) -> int:
     return int(np.clip(round(min(size) / 40), 9, 60))
+
+
+def _font(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_path(), _font_size(size))
 
 
 def _readable_on(color: str) -> str:

@@ -32,6 +32,7 @@ def to_geojson(instances: Instances) -> dict[str, Any]:
                 "class": instances.names[index],
                 "score": round(float(instances.scores[index]), 6),
                 "box": [round(v, 3) for v in instances.boxes[index].astype(float).tolist()],
+                **({"track": int(instances.tracks.ids[index])} if instances.tracks else {}),
             },
         }
         for index in range(len(instances))

@@ -16,6 +16,7 @@ HEADER = (
     "file",
     "frame",
     "seconds",
+    "track",
     "class",
     "score",
     "x0",
@@ -39,11 +40,14 @@ def write(lines: Iterable[Mapping[str, Any]], path: Path) -> Path:
         for line in lines:
             instances = instances_of(line)
             start = [_plain(line["name"]), _plain(line["path"] or line["file"] or ""), line["frame"], line["seconds"]]
-            parts = zip(instances.names, instances.scores.tolist(), instances.boxes.tolist(), instances.areas.tolist(),
-                        instances.centroids.tolist(), strict=True)  # fmt: skip
-            for name, score, box, area, centroid in parts:
+            ids = instances.tracks.ids.tolist() if instances.tracks else [None] * len(instances)
+            arrays = (instances.scores, instances.boxes, instances.areas, instances.centroids)
+            parts = zip(ids, instances.names, *(array.tolist() for array in arrays), strict=True)
+            for number, name, score, box, area, centroid in parts:
                 numbers = [f"{value:.6g}" for value in (score, *box)]
-                writer.writerow([*start, _plain(name), *numbers, f"{area:.10g}", *(f"{v:.10g}" for v in centroid)])
+                writer.writerow(
+                    [*start, number, _plain(name), *numbers, f"{area:.10g}", *(f"{v:.10g}" for v in centroid)]
+                )
         text.flush()
         text.detach()
 
