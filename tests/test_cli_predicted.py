@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +20,7 @@ from maskrcnn import cli
 from maskrcnn.cli.window import Window, fitted
 from maskrcnn.errors import ConfigError
 from maskrcnn.predict.film import film_facts
+from maskrcnn.predict.journal import Journal
 from maskrcnn.predict.predictor import Predictor
 from tests.predict.test_items import write_film
 from tests.predict.test_predictor import Fake
@@ -185,3 +191,57 @@ def test_pictures_that_fit_stay_as_they_are() -> None:
 def test_no_toolkit() -> None:
     with pytest.raises(ConfigError, match="--show needs a screen"):
         Window("t", SimpleNamespace())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals")
+def test_a_terminal_has_a_bar_with_the_time_left(model: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    seen = [b""]
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(master, 65536):
+                seen.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "100")
+        for name in ("NO_COLOR", "CI", "TTY_COMPATIBLE"):
+            monkeypatch.delenv(name, raising=False)
+        assert run("in", "--out", "o", "--save", "json") == 0
+    reader.join(10)
+    os.close(master)
+    shown = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", b"".join(seen)).decode()
+    assert "4/4" in shown
+    assert re.search(r"4/4 \d:\d\d:\d\d 0:00:00", shown)  # gone by, left
+
+
+def test_a_full_disk_is_one_sentence(model: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    class Full:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, content: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    whole, count = Journal.add, iter(range(9))
+
+    def add(self: Any, *given: Any) -> None:
+        if next(count) == 2:
+            self._file = Full(self._file)
+        whole(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "add", add)
+        assert run("in", "--out", "o", "--save", "json") == 2
+    said = capsys.readouterr().err
+    assert said == "error: o/results.jsonl: cannot write: No space left on device; free some space\n"
+    assert run("in", "--out", "o", "--save", "json") == 0
+    assert len(model.seen) == 2
+    assert len(names("o/predictions.json")) == 4

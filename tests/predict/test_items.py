@@ -140,7 +140,8 @@ def test_a_camera_goes_through_the_model(tmp_path: Path) -> None:
         asked.append(source)
         yield Frame(lambda: photo(32, 40), 0.0)
 
-    found = list(predictor().stream([0, "rtsp://door.example/live"], capture=capture))
+    with pytest.warns(UserWarning, match="0 is live"):
+        found = list(predictor().stream([0, "rtsp://door.example/live"], capture=capture))
     assert asked == ["0", "rtsp://door.example/live"]
     first, second = (instances.place for instances in found)
     assert first is not None
@@ -219,3 +220,30 @@ def test_windows_outside(tmp_path: Path, window: str, message: str) -> None:
     (item,) = Items(f"{tmp_path / 'a.tif'}@{window}")
     with pytest.raises(DataError, match=message):
         item.read()
+
+
+def test_what_is_named_after_a_camera_is_warned_about(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="0 is live: .*name it last"):
+        Items(["0", photo(32, 44)])
+    Items([photo(32, 44), "0"])  # warnings are errors here
+
+
+def test_a_list_with_what_is_missing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 32)).save(tmp_path / "a.png")
+    lines = [
+        "",
+        "   ",
+        tmp_path / "none.png",
+        tmp_path / "*.bmp",
+        "http://127.0.0.1:9/x.jpg",
+        "http://127.0.0.1:9/x.mp4",
+    ]
+    text = "".join(f"{line}\r\n" for line in [*lines, tmp_path / "a.png"])
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
+    model = predictor()
+    with pytest.warns(UserWarning, match="skipped"):
+        found = list(model.stream("-"))
+    assert [f.place.name for f in found if f.place] == ["a"]
+    assert [word in message for word, message in zip(
+        ["none.png", "*.bmp", "x.jpg", "x.mp4"], model.skipped, strict=True)] == [True] * 4  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,62 @@ def test_wrong_parameters(query: str, server: Live) -> None:
 
 def test_too_many_images(server: Live) -> None:
     assert server.send("/predict/batch", *[b"x"] * 17, field="images").status == 413
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_thousands_of_parts(path: str, server: Live) -> None:
+    field = "image" if path == "/predict" else "images"
+    reply = server.send(path, *[b"x"] * 5000, field=field)
+    assert reply.status == 400
+    assert "Too many files" in reply.json["detail"]
+
+
+@pytest.mark.parametrize(
+    "part", ['name="image"; filename="{}"\r\n\r\nx', 'name="word"\r\n\r\n{}', 'name="{}"\r\n\r\nx']
+)
+def test_parts_that_never_end(part: str, predictor: Predictor) -> None:
+    content = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {part.format('y' * 4_000_000)}\r\n--{BOUNDARY}--\r\n"
+    with live(predictor, megabytes=5) as server:
+        reply = server.post(content.encode())
+        assert reply.status == 400
+        assert reply.json["detail"].startswith("the form cannot be read")
+
+
+def test_one_image_means_one(server: Live) -> None:
+    reply = server.send("/predict", picture(), picture())
+    assert (reply.status, "/predict/batch" in reply.json["detail"]) == (422, True)
+
+
+def test_a_word_is_no_file(server: Live) -> None:
+    reply = server.post(form(b"hello").replace(b'; filename="photo 1.png"', b""))
+    assert (reply.status, reply.json["detail"]) == (422, "image: send a file in a form field of this name")
+
+
+@pytest.mark.parametrize(
+    "how", ["L PNG", "LA PNG", "P PNG", "RGBA WEBP", "1 PNG", "I;16 PNG", "CMYK JPEG", "CMYK TIFF", "F TIFF"]
+)
+def test_pictures_of_other_colours(how: str, server: Live) -> None:
+    mode, kind = how.split()
+    file = BytesIO()
+    Image.new(mode, (40, 30)).save(file, kind)
+    assert server.send("/predict", file.getvalue()).json["width"] == 40
+
+
+def test_clients_that_hang_up(server: Live) -> None:
+    content = form(picture())
+    kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n".encode()
+    whole = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n" % (kind, len(content)) + content
+    )
+    for length in (30, 300, len(whole)):
+        for _ in range(20):  # more than the requests at a time
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(whole[:length])
+    deadline = time.monotonic() + 20
+    while (reply := server.send("/predict", picture())).status == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert reply.status == 200
 
 
 def test_a_stated_length_is_refused_before_the_body(server: Live) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.serve.live import Live, picture
 
@@ -130,8 +133,6 @@ def test_results_are_saved(page: Any, tmp_path: Path) -> None:
     with page.expect_download() as waited:
         page.click("#save-picture")
     waited.value.save_as(tmp_path / "noise.png")
-    from PIL import Image
-
     assert Image.open(tmp_path / "noise.png").size == (160, 120)
 
 
@@ -146,6 +147,52 @@ def test_dropping_a_file(page: Any) -> None:
         list(picture()),
     )
     assert counts(page)[1] > 0
+
+
+def saved(image: Any, kind: str, **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_a_photo_that_lies_on_its_side_is_shown_upright(page: Any) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    pixels[:, :20] = 255, 0, 0  # seen upright, the top
+    choose(page, saved(Image.fromarray(pixels), "JPEG", exif=exif, quality=95), "phone.jpg")
+    counts(page)
+    page.locator("#threshold").fill("1")
+    assert "60 x 80 pixels" in page.inner_text("#status")
+    top, bottom = page.evaluate(
+        """["0.05", "0.95"].map((part) => [...canvas.getContext("2d").getImageData(
+            canvas.width / 2, Math.floor(canvas.height * part), 1, 1).data])"""
+    )
+    assert top[0] > 200
+    assert max(bottom[:3]) < 60
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16"])
+def test_pictures_of_other_colours(mode: str, page: Any) -> None:
+    choose(page, saved(Image.new(mode, (80, 60)), "JPEG" if mode == "CMYK" else "PNG"))
+    counts(page)
+    assert "80 x 60 pixels" in page.inner_text("#status")
+
+
+def test_of_two_pictures_dropped_at_once_the_last_is_shown(page: Any) -> None:
+    page.evaluate(
+        """(files) => files.forEach((bytes, i) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], `${i}.png`, { type: "image/png" }));
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+        })""",
+        [list(picture(30, 40)), list(picture(50, 70))],
+    )
+    counts(page)
+    assert "70 x 50 pixels" in page.inner_text("#status")
+    with page.expect_download() as waited:
+        page.click("#save-json")
+    assert waited.value.suggested_filename == "1.json"
 
 
 def test_what_the_server_refuses_is_said(page: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
+import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -18,7 +21,7 @@ from maskrcnn.ops.rle import decode_rle
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.predict.results import index_mask
 from tests.model.tiny import tiny_model
-from tests.serve.live import Live, live, picture
+from tests.serve.live import BOUNDARY, Live, form, live, picture
 
 
 def pixels(file: bytes) -> np.ndarray:
@@ -52,6 +55,45 @@ def test_rle_png_and_none(server: Live, predictor: Predictor) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(reply.body))), index_mask(wanted))
     plain = server.send("/predict?output=none", file).json["instances"]
     assert {(one["polygons"], one["rle"]) for one in plain} == {(None, None)}
+
+
+def test_nothing_found_is_an_answer(server: Live) -> None:
+    reply = server.send("/predict?output=png&score_threshold=1", picture())
+    assert Image.open(BytesIO(reply.body)).size == (80, 60)
+    assert not pixels(reply.body).any()
+    for output in ("polygons", "rle", "none"):
+        assert server.send(f"/predict?output={output}&score_threshold=1", picture()).json["instances"] == []
+
+
+def test_a_body_in_chunks_of_no_stated_length(server: Live) -> None:
+    def chunks() -> Iterator[bytes]:
+        content = form(picture())
+        yield from (content[start : start + 999] for start in range(0, len(content), 999))
+
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    connection.request("POST", "/predict", chunks(), kind, encode_chunked=True)
+    answers = [json.load(connection.getresponse())]
+    connection.request("POST", "/predict", form(picture()), kind)  # the connection stays open
+    answers.append(json.load(connection.getresponse()))
+    connection.close()
+    assert answers[0] == answers[1] == server.send("/predict", picture()).json
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/page.js", "/openapi.json"])
+def test_other_methods(path: str, server: Live) -> None:
+    assert server.get(path).status == 200
+    for method, status in (("HEAD", 200), ("OPTIONS", 405), ("PUT", 405), ("DELETE", 405)):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request(method, path)
+        reply = connection.getresponse()
+        assert (reply.status, reply.read() == b"") == (status, method == "HEAD")
+        connection.close()
+
+
+def test_a_path_that_is_none_names_those_that_are(server: Live) -> None:
+    assert "/predict/batch" in server.get("/docs").json["detail"]
+    assert "/openapi.json" in server.get("/predict").json["detail"]
 
 
 def test_the_threshold_leaves_out(server: Live) -> None:
@@ -168,12 +210,105 @@ def test_a_full_server_says_so_and_a_late_answer_is_given_up() -> None:
         assert server.send("/predict", picture()).status == 200
 
 
+def test_who_would_wait_too_long_is_told_before_anything_is_read() -> None:
+    held = Held()
+    with live(held, batch=1, seconds=60) as server, ThreadPoolExecutor(1) as pool:
+        server.service.pace.note("network", 1000)
+        first = pool.submit(server.send, "/predict", picture())
+        until(lambda: len(held.batches) == 2)
+        start = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nbody that"
+        refused = server.raw(start)
+        held.may.set()
+        assert b" 503 " in refused
+        assert int(re.findall(rb"retry-after: (\d+)", refused)[0]) > 100
+        assert b"try again later" in refused
+        assert first.result().status == 200
+        assert server.send("/predict", picture()).status == 200
+
+
+class Failing(Predictor):
+    """Its second batch fails."""
+
+    batches = 0
+
+    def predict_prepared(self, *arguments: Any, **keywords: Any) -> Any:
+        self.batches += 1
+        if self.batches == 2:
+            raise RuntimeError("a secret of the server")
+        return super().predict_prepared(*arguments, **keywords)
+
+
+def test_a_mistake_of_the_server_is_a_500_with_all_headers() -> None:
+    with live(Failing(tiny_model(), "cpu")) as server:
+        reply = server.send("/predict", picture())
+        assert (reply.status, set(reply.json)) == (500, {"detail"})
+        assert "secret" not in reply.json["detail"]
+        assert protected(reply.headers)
+        assert server.send("/predict", picture()).status == 200
+        assert 'path="/predict",status="500"} 1' in server.get("/metrics").body.decode()
+
+
+def protected(headers: dict[str, str]) -> bool:
+    named = {name.lower(): value for name, value in headers.items()}
+    return "default-src 'self'" in named["content-security-policy"] and named["x-content-type-options"] == "nosniff"
+
+
+def test_every_answer_has_the_headers(server: Live) -> None:
+    replies = [
+        server.get("/"),
+        server.get("/health"),
+        server.get("/nothing"),
+        server.get("/predict"),
+        server.get("/health", Host="evil.example"),
+        server.send("/predict", picture()),
+        server.send("/predict", b"text"),
+        server.send("/predict?score_threshold=9", picture()),
+        server.post(b"junk"),
+    ]
+    assert [reply.status for reply in replies] == [200, 200, 404, 405, 421, 200, 415, 422, 400]
+    assert all(protected(reply.headers) for reply in replies)
+
+
+@pytest.mark.parametrize(
+    "junk", [b"junk\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"]
+)
+def test_what_is_not_http_gets_the_headers_too(junk: bytes, server: Live) -> None:
+    answer = server.raw(junk)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"content-security-policy" in answer
+    assert b'{"detail":' in answer
+
+
+def test_a_connection_too_many_is_told(predictor: Predictor) -> None:
+    with live(predictor, connections=2, upload_seconds=20) as server:
+        with socket.create_connection(("127.0.0.1", server.port)), socket.create_connection(("127.0.0.1", server.port)):
+            reply = server.get("/health")
+            assert reply.status == 503
+            assert reply.headers["retry-after"] == "1"
+            assert protected(reply.headers)
+        until(lambda: server.get("/health").status == 200)
+
+
 def test_stopping_finishes_what_runs() -> None:
     held = Held()
     with ThreadPoolExecutor(1) as pool:
         with live(held) as server:
+            idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+            idle.request("GET", "/health")
+            idle.getresponse().read()  # a connection that stays open does not hold up the end
             running = pool.submit(server.send, "/predict", picture())
             until(lambda: len(held.batches) == 2)
             threading.Timer(0.3, held.may.set).start()
         assert running.result().status == 200
         assert not server.service.batcher.alive
+
+
+def test_a_place_is_free_as_soon_as_the_answer_is_there(predictor: Predictor) -> None:
+    kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    with live(predictor, uploads=1, rate=0) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        for _ in range(40):
+            connection.request("POST", "/predict", form(b"no image"), kind)
+            reply = connection.getresponse()
+            assert (reply.status, len(reply.read()) > 0) == (415, True)
+        connection.close()

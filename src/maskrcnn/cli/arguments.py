@@ -187,7 +187,9 @@ def _declare(command: Any) -> None:
     p.add_argument("--port", type=int, default=8000, help="0: a free one")
     p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the model's classes: {NAMES}")
     p.add_argument("--model-config", **theirs)
-    p.add_argument("--batch-size", type=int, default=8, help="images that go through the network together")
+    p.add_argument(
+        "--batch-size", type=int | None, default=None, help="images through the network together; 8, on a CPU 1"
+    )
     p.add_argument("--batch-wait", type=float, default=5, metavar="MS", help="that a batch waits for more images")
     p.add_argument("--queue", type=int, default=64, metavar="N", help="images that may wait; more are answered 503")
     p.add_argument("--max-megabytes", type=float, default=25, metavar="N", help="of one request")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,11 +95,23 @@ class Items:
     def __post_init__(self) -> None:
         self._names = Names()
         self._entries = _entries(self.sources, eager=True)
+        self._warn_of_endless()
 
     @property
     def live(self) -> bool:
         """Whether there are cameras: then what is not predicted at once is late."""
         return isinstance(self._entries, list) and any(isinstance(e, str) and film.is_live(e) for e in self._entries)
+
+    def _warn_of_endless(self) -> None:
+        """Sources come one after the other, and a camera's turn ends when somebody ends it."""
+        named = self._entries if isinstance(self._entries, list) else []
+        first = next((entry for entry in named[:-1] if isinstance(entry, str) and film.is_live(entry)), None)
+        if first is not None:
+            warnings.warn(
+                f"{first} is live: what is named after it comes when it ends; name it last, and each camera in a "
+                "command of its own",
+                stacklevel=4,
+            )
 
     def count(self) -> int | None:
         """How many images there are, by the headers of films and TIFFs; None where nobody knows."""

@@ -36,6 +36,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         421: "asked for another host",
         422: "a damaged image, or a wrong parameter",
         429: "too many requests",
+        500: "a mistake of the server",
         503: "too busy, or stopping",
         504: "took too long",
     }.items()
@@ -77,13 +78,15 @@ def make_app(
     add_state(app, service)
     add_page(app)
     add_problems(app, limits)
-    app.add_middleware(Guard, limits=limits, metrics=service.metrics, paths=PATHS, hosts=hosts)
+    app.add_middleware(
+        Guard, limits=limits, metrics=service.metrics, paths=PATHS, hosts=hosts, check=service.pace.check
+    )
     return app
 
 
 def add_predictions(app: Any, service: Service) -> None:
     """/predict and /predict/batch."""
-    from fastapi import File, Query, Response, UploadFile
+    from fastapi import File, Query, Request, Response, UploadFile
 
     limits = service.limits
     Score = Annotated[float, Query(ge=0, le=1, description="weaker objects are left out; below 0.05 there are none")]
@@ -97,6 +100,7 @@ def add_predictions(app: Any, service: Service) -> None:
         responses={**PROBLEMS, 200: {"content": {"image/png": {}}, "description": "JSON, or a PNG"}},
     )
     async def predict(
+        request: Request,
         image: Annotated[UploadFile, File(description=one)],
         output: Annotated[
             Literal["polygons", "rle", "none", "png"],
@@ -106,12 +110,15 @@ def add_predictions(app: Any, service: Service) -> None:
     ) -> Response:
         if output == "png" and not service.has_masks:
             raise RefusedError(422, "the model has no mask head; ask for another output than png")
-        async with asyncio.timeout(limits.seconds):
-            (found,) = await service.predict([await service.decode(image.file, image.filename, 1)])
-            found = found.filter(score=score_threshold)
-            if output == "png":
-                return Response(await service.work(index_png, found), media_type="image/png")
-            return Response(_json(await service.work(describe, found, output)), media_type="application/json")
+        if len((await request.form()).getlist("image")) > 1:
+            raise RefusedError(422, "several images; send one, or all of them to /predict/batch")
+        with service.pace.admitted(1):
+            async with asyncio.timeout(limits.seconds):
+                (found,) = await service.predict([await service.decode(image.file, image.filename, 1)])
+                found = found.filter(score=score_threshold)
+                if output == "png":
+                    return Response(await service.write(index_png, found), media_type="image/png")
+                return Response(_json(await service.write(describe, found, output)), media_type="application/json")
 
     @app.post("/predict/batch", summary="Objects in several images", response_model=Answers, responses=PROBLEMS)
     async def predict_batch(
@@ -121,15 +128,16 @@ def add_predictions(app: Any, service: Service) -> None:
     ) -> Response:
         if len(images) > limits.images:
             raise RefusedError(413, f"{len(images)} images, more than {limits.images}; send them in several requests")
-        async with asyncio.timeout(limits.seconds):
-            tries = [await _tried(service, image, number) for number, image in enumerate(images, 1)]
-            found = iter(await service.predict([one for one in tries if isinstance(one, Prepared)]))
-            answers = [
-                await service.work(describe, next(found).filter(score=score_threshold), output)
-                if isinstance(one, Prepared)
-                else Answer("", 0, 0, [], str(one))
-                for one in tries
-            ]
+        with service.pace.admitted(len(images)):
+            async with asyncio.timeout(limits.seconds):
+                tries = [await _tried(service, image, number) for number, image in enumerate(images, 1)]
+                found = iter(await service.predict([one for one in tries if isinstance(one, Prepared)]))
+                answers = [
+                    await service.write(describe, next(found).filter(score=score_threshold), output)
+                    if isinstance(one, Prepared)
+                    else Answer("", 0, 0, [], str(one))
+                    for one in tries
+                ]
         named = [replace(answer, file=image.filename or "") for answer, image in zip(answers, images, strict=True)]
         return Response(_json(Answers(named)), media_type="application/json")
 
@@ -181,6 +189,7 @@ def add_problems(app: Any, limits: Limits) -> None:
     """Errors become a status and one sentence."""
     from fastapi import Request, Response
     from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
 
     def problem(status: int, sentence: str, **headers: str) -> Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -192,7 +201,7 @@ def add_problems(app: Any, limits: Limits) -> None:
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> Response:
-        return problem(503, str(error), retry_after="1")
+        return problem(503, str(error), retry_after=str(error.retry))
 
     @app.exception_handler(TimeoutError)
     async def late(request: Request, error: TimeoutError) -> Response:
@@ -201,4 +210,14 @@ def add_problems(app: Any, limits: Limits) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return problem(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"[:500])
+        place, *where = map(str, first["loc"])
+        wrong = "send a file in a form field of this name" if place == "body" else first["msg"]
+        return problem(422, f"{'.'.join(where)}: {wrong}"[:500])
+
+    @app.exception_handler(HTTPException)
+    async def known(request: Request, error: HTTPException) -> Response:
+        told = {404: f"no such page; there are {', '.join(sorted(PATHS - PAGE.keys()))}",
+                405: "not in this way; /openapi.json says how"}.get(error.status_code)  # fmt: skip
+        if error.status_code == 400:
+            told = f"the form cannot be read ({error.detail.rstrip('.')}); send files as multipart/form-data"
+        return problem(error.status_code, told or error.detail, **dict(error.headers or {}))

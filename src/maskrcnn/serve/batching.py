@@ -14,7 +14,11 @@ Answered = TypeVar("Answered")
 
 
 class BusyError(Exception):
-    """The queue is full, or the server stops."""
+    """The queue is full, or the server stops. `retry`: after how many seconds it may be otherwise."""
+
+    def __init__(self, sentence: str, retry: int = 1) -> None:
+        super().__init__(sentence)
+        self.retry = retry
 
 
 class Batcher(Generic[Asked, Answered]):

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from maskrcnn.serve.batching import BusyError
 from maskrcnn.serve.limits import Limits
 from maskrcnn.serve.metrics import Metrics
 
@@ -68,7 +69,14 @@ class Guard:
     """The app behind its limits."""
 
     def __init__(
-        self, app: App, limits: Limits, metrics: Metrics, *, paths: frozenset[str], hosts: frozenset[str] | None
+        self,
+        app: App,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        paths: frozenset[str],
+        hosts: frozenset[str] | None,
+        check: Callable[[], None],
     ) -> None:
         """Args:
         app: what answers.
@@ -77,16 +85,17 @@ class Guard:
         paths: the app's own; all others are counted as one.
         hosts: names that the Host header may have, None: any. On loopback it keeps web pages whose name was pointed
             at 127.0.0.1 from reading what the server says.
+        check: raises `BusyError` when one more image would be answered too late.
         """
         self._app, self._limits, self._metrics = app, limits, metrics
         self._paths, self._hosts = paths, hosts
-        self._rate, self._uploads = Rate(limits.rate), 0
+        self._rate, self._uploads, self._check = Rate(limits.rate), 0, check
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 500
+        began, status = time.monotonic(), 0
         path = scope["path"] if scope["path"] in self._paths else "other"
 
         async def counted(message: Message) -> None:
@@ -96,10 +105,16 @@ class Guard:
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server sends the headers alone
         try:
             await self._pass(scope, receive, counted)
+        except Exception:
+            if not status:
+                await _say(Refusal(500, "a mistake of the server; its log says more"), counted)
+            raise  # into the log
         finally:
-            self._metrics.request(path, status, time.monotonic() - began)
+            self._metrics.request(path, status or 500, time.monotonic() - began)
 
     async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
@@ -111,18 +126,33 @@ class Guard:
         if not posts:
             await self._app(scope, receive, send)
             return
+        upload, here = _Upload(receive, self._limits), True
         self._uploads += 1
+
+        def leave() -> None:
+            nonlocal here
+            self._uploads -= here
+            here = False
+
+        async def patient(message: Message) -> None:
+            early = message["type"] == "http.response.start" and not (upload.whole or upload.late)
+            if early and not await self._drain(scope, receive):  # a form that cannot be read, too many parts
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                leave()  # before the client knows, whose next request may be here at once
+            await send(message)
+
         try:
-            await self._app(scope, self._measured(receive), send)
+            await self._app(scope, upload.measured, patient)
         finally:
-            self._uploads -= 1
+            leave()
 
     def _admit(self, scope: Message) -> bool:
         """Whether it brings a body. Raises `Refusal`."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if self._hosts is not None and _host(headers.get(b"host", "")) not in self._hosts:
             raise Refusal(421, "this server answers to its own address only; ask for http://127.0.0.1")
-        if scope["method"] in ("GET", "HEAD"):
+        if scope["method"] == "GET":
             return False
         if headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Refusal(403, "another site's page may not use this server; open the server's own page")
@@ -134,14 +164,20 @@ class Guard:
             raise _too_large(self._limits)
         if self._uploads >= self._limits.uploads:
             raise Refusal(503, "too many requests at a time; try again in a moment", retry=1)
+        if scope["path"] in self._paths:
+            try:
+                self._check()
+            except BusyError as error:
+                raise Refusal(503, str(error), retry=error.retry) from None
         return True
 
-    async def _drain(self, scope: Message, receive: Receive) -> None:
-        """Read and forget a body that is not much too large: clients that are cut off while they send see no answer."""
+    async def _drain(self, scope: Message, receive: Receive) -> bool:
+        """Read and forget a body that is not much too large: clients that are cut off while they send see no answer.
+        Returns whether all of it came."""
         most = DRAINED * self._limits.bytes
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if scope["method"] in ("GET", "HEAD") or not length.isdigit() or len(length) > 18 or int(length) > most:
-            return
+        if scope["method"] == "GET" or not length.isdigit() or len(length) > 18 or int(length) > most:
+            return False
         total = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.upload_seconds):
@@ -149,29 +185,38 @@ class Guard:
                     message = await receive()
                     total += len(message.get("body", b""))
                     if not message.get("more_body", False):
-                        return
+                        return True
+        return False
 
-    def _measured(self, receive: Receive) -> Receive:
-        """`receive` with an end: of bytes, and of patience."""
-        deadline = time.monotonic() + self._limits.upload_seconds
-        total, whole = 0, False
 
-        async def measured() -> Message:
-            nonlocal total, whole
-            if whole:  # the app waits for the client to hang up
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0))
-            except TimeoutError:
-                raise _for_app(408, f"nothing whole came in {self._limits.upload_seconds:g} seconds") from None
-            total += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if total > self._limits.bytes:
-                refusal = _too_large(self._limits)
-                raise _for_app(refusal.status, str(refusal))
-            return message
+class _Upload:
+    """The body of a request with an end: of bytes, and of patience.
 
-        return measured
+    Attributes:
+        whole: all of it has come.
+        late: it did not come in time.
+    """
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self._receive, self._limits = receive, limits
+        self._deadline, self._total = time.monotonic() + limits.upload_seconds, 0
+        self.whole = self.late = False
+
+    async def measured(self) -> Message:
+        """`receive` for the app."""
+        if self.whole:  # the app waits for the client to hang up
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(self._deadline - time.monotonic(), 0))
+        except TimeoutError:
+            self.late = True
+            raise _for_app(408, f"nothing whole came in {self._limits.upload_seconds:g} seconds") from None
+        self._total += len(message.get("body", b""))
+        self.whole = not message.get("more_body", False)
+        if self._total > self._limits.bytes:
+            refusal = _too_large(self._limits)
+            raise _for_app(refusal.status, str(refusal))
+        return message
 
 
 def _too_large(limits: Limits) -> Refusal:
@@ -192,6 +237,13 @@ def _host(header: str) -> str:
 
 
 async def _say(refusal: Refusal, send: Send) -> None:
+    start, body = answer(refusal)
+    await send({"type": "http.response.start", "status": refusal.status, "headers": start})
+    await send({"type": "http.response.body", "body": body})
+
+
+def answer(refusal: Refusal) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """(headers, body) of a refusal, after which the connection ends."""
     body = orjson.dumps({"detail": str(refusal)})
     headers = [
         (b"content-type", b"application/json"),
@@ -200,5 +252,4 @@ async def _say(refusal: Refusal, send: Send) -> None:
     ]
     if refusal.retry is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(refusal.retry))))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return headers, body

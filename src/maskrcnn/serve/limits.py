@@ -23,8 +23,8 @@ class Limits:
     """Requests being received or answered at a time; more are answered 503."""
     queue: int = 64
     """Images waiting for the network; more are answered 503."""
-    batch: int = 8
-    """Images that go through the network together."""
+    batch: int | None = None
+    """Images that go through the network together; None: 8 on a GPU, 1 on a CPU."""
     wait: float = 5
     """Milliseconds that a batch waits for more images."""
     rate: float = 50
@@ -39,8 +39,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("rate", "wait") else 1 if field.type == "int" else 1e-3
-            if not least <= value < float("inf"):
+            least = 0 if field.name in ("rate", "wait") else 1 if field.type in ("int", "int | None") else 1e-3
+            if value is not None and not least <= value < float("inf"):
                 raise ConfigError(f"{value} must be at least {least:g}", field=field.name)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import ipaddress
 import socket
@@ -14,6 +15,7 @@ import numpy as np
 from maskrcnn.errors import ConfigError
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.serve.app import make_app
+from maskrcnn.serve.guard import HEADERS, Refusal, answer
 from maskrcnn.serve.limits import Limits
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -76,13 +78,12 @@ def make_server(
         raise
     config = uvicorn.Config(
         app,
-        http=patient_protocol(limits.upload_seconds),
+        http=patient_protocol(limits),
         ws="none",
         log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=limits.connections,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
@@ -115,8 +116,9 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def patient_protocol(seconds: float) -> type:
-    """uvicorn's protocol, which waits for the headers of a request for `seconds` and not for ever."""
+def patient_protocol(limits: Limits) -> type:
+    """uvicorn's protocol, which waits for the headers of a request for `limits.upload_seconds` and not for ever, and
+    which answers in our words and with our headers what never reaches the app."""
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -125,7 +127,20 @@ def patient_protocol(seconds: float) -> type:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                self.app = crowded
             self._wait()
+
+        def send_400_response(self, msg: str) -> None:
+            headers, body = answer(Refusal(400, "not a request of HTTP/1.1 that can be read; ask again"))
+            with contextlib.suppress(h11.LocalProtocolError):  # the client has an answer already
+                for event in (
+                    h11.Response(status_code=400, headers=[*headers, *HEADERS], reason=b"Bad Request"),
+                    h11.Data(data=body),
+                    h11.EndOfMessage(),
+                ):
+                    self.transport.write(self.conn.send(event))
+            self.transport.close()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -138,7 +153,7 @@ def patient_protocol(seconds: float) -> type:
         def _wait(self) -> None:
             if self._between() and not self.waiting:
                 self.waiting = True
-                self.loop.call_later(seconds, self._give_up, self.cycle)
+                self.loop.call_later(limits.upload_seconds, self._give_up, self.cycle)
 
         def _give_up(self, before: Any) -> None:
             self.waiting = False
@@ -148,3 +163,10 @@ def patient_protocol(seconds: float) -> type:
                 self._wait()
 
     return Patient
+
+
+async def crowded(scope: Any, receive: Any, send: Any) -> None:
+    """The app of a connection too many."""
+    headers, body = answer(Refusal(503, "too many connections; try again in a moment", retry=1))
+    await send({"type": "http.response.start", "status": 503, "headers": [*headers, *HEADERS]})
+    await send({"type": "http.response.body", "body": body})

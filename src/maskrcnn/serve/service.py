@@ -13,6 +13,7 @@ from maskrcnn.serve.answers import Health
 from maskrcnn.serve.batching import Batcher
 from maskrcnn.serve.limits import Limits
 from maskrcnn.serve.metrics import Metrics
+from maskrcnn.serve.pace import Pace
 from maskrcnn.serve.uploads import prepare_upload
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ Value = TypeVar("Value")
 LEAST_SCORE = 0.05
 """Detections below are never sent; the page's slider starts here."""
 WORKERS = 2
-"""Threads that decode and write; each may hold one decoded image, so this bounds the memory."""
+"""Threads that decode; each holds one image, so this bounds the memory."""
+GPU_BATCH = 8
+"""Images that a GPU gets together, unless told. A CPU gets one: more take memory and save no time."""
 LONGEST_NAME = 200
 
 
@@ -39,10 +42,18 @@ class Service:
         """
         self.predictor, self.limits, self.name = predictor, limits, name
         self.metrics = Metrics(lambda: self.batcher.queued)
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="maskrcnn-image")
+        self.pace = Pace(limits.seconds)
+        self._decoders = ThreadPoolExecutor(WORKERS, thread_name_prefix="maskrcnn-image")
+        # A thread of its own: what is ready does not wait behind images that have just come.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="maskrcnn-answer")
         self.batcher: Batcher[Prepared, Instances] = Batcher(
-            self._predict, most=limits.batch, wait=limits.wait / 1000, queued=limits.queue
+            self._predict, most=self.together, wait=limits.wait / 1000, queued=limits.queue
         )
+
+    @property
+    def together(self) -> int:
+        """Images that go through the network together."""
+        return self.limits.batch or (1 if self.predictor.device.type == "cpu" else GPU_BATCH)
 
     @property
     def has_masks(self) -> bool:
@@ -51,15 +62,22 @@ class Service:
     async def decode(self, file: BinaryIO, name: str | None, number: int) -> Prepared:
         """An upload, ready for the network. Raises `RefusedError`."""
         shown = (name or f"image {number}")[:LONGEST_NAME]
-        return await self.work(prepare_upload, file, shown, self.predictor, self.limits)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, file, shown)
+
+    def _decode(self, file: BinaryIO, name: str) -> Prepared:
+        began = time.monotonic()
+        try:
+            return prepare_upload(file, name, self.predictor, self.limits)
+        finally:
+            self.pace.note("decode", (time.monotonic() - began) / WORKERS)
 
     async def predict(self, images: Sequence[Prepared]) -> list[Instances]:
         """What is in each. Raises `BusyError` when they do not all fit into the queue."""
         return list(await asyncio.gather(*map(asyncio.wrap_future, self.batcher.submit(images))))
 
-    async def work(self, function: Callable[..., Value], *arguments: Any) -> Value:
-        """Run what takes its time in a thread: decoding, outlines, PNGs."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+    async def write(self, function: Callable[..., Value], *arguments: Any) -> Value:
+        """Run in a thread what takes its time after the network: outlines, PNGs."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
 
     def health(self) -> Health:
         status: Literal["ok", "stopping"] = "ok" if self.batcher.alive else "stopping"
@@ -69,10 +87,13 @@ class Service:
     def close(self) -> None:
         """What waits is finished first."""
         self.batcher.close()
-        self._workers.shutdown()
+        self._decoders.shutdown()
+        self._writer.shutdown()
 
     def _predict(self, images: Sequence[Prepared]) -> list[Instances]:
         began = time.monotonic()
-        found = self.predictor.predict_prepared(images, LEAST_SCORE, self.limits.batch)
-        self.metrics.batch(len(images), sum(map(len, found)), time.monotonic() - began)
+        found = self.predictor.predict_prepared(images, LEAST_SCORE, self.together)
+        seconds = time.monotonic() - began
+        self.metrics.batch(len(images), sum(map(len, found)), seconds)
+        self.pace.note("network", seconds, len(images))
         return found
