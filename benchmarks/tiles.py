@@ -70,7 +70,9 @@ class Reads:
 
     def __init__(self, tile: int) -> None:
         self.model = SimpleNamespace(
-            data=DataConfig(min_size=tile, max_size=tile), config=SimpleNamespace(image_mean=(0.0, 0.0, 0.0))
+            data=DataConfig(min_size=tile, max_size=tile),
+            config=SimpleNamespace(image_mean=(0.0, 0.0, 0.0)),
+            object_sizes=None,
         )
         self.tile, self.tiles = tile, 0
 

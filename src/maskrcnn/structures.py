@@ -30,6 +30,25 @@ class KeypointSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectSizes:
+    """How large the objects of a training set come to the network. Longest sides of their boxes in pixels of its
+    input, without augmentation."""
+
+    scale: float
+    """Input pixels that a pixel of a training image becomes along each side; the median of the images."""
+    median: float
+    """Half of the objects are no larger."""
+    common: float
+    """95 of 100 objects are no larger."""
+    largest: float
+    """None is larger."""
+
+    def __post_init__(self) -> None:
+        if not all(0 < value < float("inf") for value in (self.scale, self.median, self.common, self.largest)):
+            raise ValueError("sizes of objects must be positive")
+
+
+@dataclass(frozen=True, slots=True)
 class Polygons:
     """Outline of one object: a union of rings `(P, 2)` float64, x and y in the original frame."""
 

@@ -157,7 +157,7 @@ def test_the_whole_image_adds_what_no_tile_saw():
     numbers = picture([(2, 2, 24, 70), (34, 4, 20, 60)])
     windows = layout(SIZE, (30, 40), 8)
     whole = (0, 0, *SIZE)
-    merger = Merger(SIZE, least_coarse=10)
+    merger = Merger(SIZE)
     for window in windows:
         found = seen(numbers, window)
         keep = [i for i, rle in enumerate(found.rle) if window[0] == 0 and found.boxes[i, 1] <= 4]
@@ -177,11 +177,70 @@ def test_pieces_give_way_to_the_whole_where_they_leave_much_out():
     assert answer.scores.tolist() == [np.float32(0.4)]
 
 
-def test_small_objects_are_left_to_the_tiles():
-    numbers = picture([(4, 4, 6, 6), (20, 20, 20, 40)])
-    merger = Merger(SIZE, least_coarse=10)
-    merger.add(seen(numbers, (0, 0, *SIZE), factor=2), (0, 0, *SIZE), 2)
-    assert len(merger.instances()) == 1
+def test_what_a_tile_shows_whole_is_left_to_the_tiles():
+    """Also where no tile found it; not what a border cuts, nor what fills more than half of a tile."""
+    numbers = picture([(4, 4, 6, 6), (10, 34, 10, 12), (36, 2, 18, 24)])
+    whole = (0, 0, *SIZE)
+    for shuffled in (0, 1):
+        merger = Merger(SIZE)
+        views = [(window, seen(np.zeros(SIZE, np.int64), window), 1) for window in layout(SIZE, (30, 40), 0)]
+        views.insert(len(views) * shuffled, (whole, seen(numbers, whole, factor=2), 2))
+        for window, found, factor in views:
+            merger.add(found, window, factor)
+        assert counts(merger.instances()) == truth(np.where(numbers == 1, 0, numbers))
+
+
+# ---------------------------------------------------------------- objects that touch at a seam
+
+
+def discs(*circles: tuple[float, float, float]) -> np.ndarray:
+    """Numbered discs x, y, radius of a picture of 108 x 108; a pixel of two is of the earlier one."""
+    numbers = np.zeros((108, 108), np.int64)
+    rows, columns = np.mgrid[:108, :108]
+    for number, (x, y, radius) in enumerate(circles, 1):
+        numbers[((rows - y) ** 2 + (columns - x) ** 2 <= radius**2) & (numbers == 0)] = number
+    return numbers
+
+
+TOUCHING = [
+    discs((26, 54, 25), (77, 54, 25)),  # in the middle of the overlap of 12 pixels
+    discs((34, 54, 25), (85, 54, 25)),  # at one border of it
+    discs((22, 54, 25), (73, 54, 25)),  # at the other
+    discs((54, 26, 25), (54, 77, 25)),
+    discs((35, 35, 26), (72, 72, 26)),  # at the corner of four tiles
+    discs((27, 27, 25), (78, 27, 25), (27, 78, 25), (78, 78, 25)),
+]
+
+
+@pytest.mark.parametrize("numbers", TOUCHING)
+def test_discs_that_touch_at_a_seam_stay_apart_in_any_order(numbers):
+    windows = layout((108, 108), (60, 60), 12)
+    assert counts(merged(numbers, windows)) == truth(numbers)
+    assert counts(merged(numbers, windows[::-1])) == truth(numbers)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_an_edge_of_the_neighbour_in_a_mask_does_not_join_the_two(width):
+    """The right tiles take the last columns of the left disc for a part of the right one."""
+    numbers = discs((26, 54, 25), (77, 54, 25))
+    windows = layout((108, 108), (60, 60), 12)
+    wrong = numbers.copy()
+    wrong[:, 52 - width : 52][numbers[:, 52 - width : 52] == 1] = 2
+    views = []
+    for window in windows:
+        found = seen(wrong if window[1] else numbers, window)
+        if window[1]:
+            found = found[np.flatnonzero(found.boxes[:, 2] > 10)]
+        views.append((window, found))
+    answers = []
+    for order in (views, views[::-1]):
+        merger = Merger((108, 108))
+        for window, found in order:
+            merger.add(found, window)
+        answers.append(merger.instances())
+    assert len(answers[0]) == 2
+    assert counts(answers[0]) == counts(answers[1])
+    assert encode_mask(numbers == 1)["counts"] in counts(answers[0])
 
 
 def test_boxes_and_keypoints_of_a_model_without_masks():

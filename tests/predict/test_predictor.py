@@ -21,7 +21,7 @@ from tests.model.tiny import tiny_model
 class Fake(nn.Module):
     """One box from (8, 4) to (16, 12), one that covers the content, one pixel, and one that is not valid."""
 
-    classes, category_ids, keypoints = ("cat", "dog"), (7, 3), None
+    classes, category_ids, keypoints, object_sizes = ("cat", "dog"), (7, 3), None, None
 
     def __init__(self, **data: object) -> None:
         super().__init__()

@@ -19,7 +19,17 @@ from maskrcnn.data.windows import open_windows
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
 from maskrcnn.predict.predictor import Predictor
-from maskrcnn.predict.tiles import Tiling, choose_overlap, layout, predict_tiled, shrink, tile_size
+from maskrcnn.predict.tiles import (
+    Tiling,
+    choose_overlap,
+    layout,
+    predict_tiled,
+    shrink,
+    tile_size,
+    tiling_line,
+    trained_overlap,
+)
+from maskrcnn.structures import ObjectSizes
 from tests.model.tiny import tiny_model
 from tests.predict.test_merge import counts, seen, truth
 
@@ -29,9 +39,11 @@ class Reads:
 
     device = torch.device("cpu")
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, object_sizes: ObjectSizes | None = None, **data: Any) -> None:
         config = SimpleNamespace(image_mean=(0.0,))
-        self.model = SimpleNamespace(data=DataConfig(**{"pixels": "raw"} | data), config=config)
+        self.model = SimpleNamespace(
+            data=DataConfig(**{"pixels": "raw"} | data), config=config, object_sizes=object_sizes
+        )
         self.sizes: list[tuple[int, int]] = []
 
     def fit(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -142,6 +154,44 @@ def test_the_overlap_follows_the_objects() -> None:
     unsure = of(40, 600)
     unsure.scores[1] = 0.1
     assert choose_overlap([unsure], (640, 640), 3) == 46
+
+
+def test_the_tile_shows_objects_as_large_as_in_training() -> None:
+    """Of training images that were made smaller or larger; the network then resizes a tile by the same factor."""
+    size, model = (5000, 6000), tiny_model()
+    for resize, short, long in (("short", 96, 128), ("square", 96, 128), ("fixed", 96, 128), ("grow", 96, 128)):
+        for scale in (0.25, 0.5, 1.0, 1.5):
+            model.data = DataConfig(resize=resize, min_size=short, max_size=long)  # type: ignore[arg-type]
+            model.object_sizes = ObjectSizes(scale, 10.0, 20.0, 30.0)
+            predictor = Predictor(model, "cpu")
+            tile = tile_size(predictor, size)
+            content = predictor.fit(tile)[0]
+            assert content[0] / tile[0] == pytest.approx(scale, rel=0.02)
+            assert content[1] / tile[1] == pytest.approx(scale, rel=0.02)
+
+
+def test_the_overlap_is_that_of_the_training_objects_where_they_are_known() -> None:
+    trained = ObjectSizes(1.0, 12.0, 20.0, 30.0)
+    predictor = Reads(trained, min_size=64)
+    assert trained_overlap(predictor, trained, (64, 64)) == 24  # type: ignore[arg-type]
+    assert trained_overlap(predictor, trained, (128, 128)) == 44  # type: ignore[arg-type]  # shown half as large
+    assert trained_overlap(predictor, ObjectSizes(1, 1, 500, 500), (64, 64)) == 32  # type: ignore[arg-type]
+    numbers = field(250, 330)
+    found = predict_tiled(predictor, numbers, Tiling(full_image=False))  # type: ignore[arg-type]
+    assert counts(found) == truth(numbers[:, :, 0])
+    assert len(predictor.sizes) == len(layout((250, 330), (64, 64), 24))  # no first look
+
+
+def test_one_line_says_what_was_chosen() -> None:
+    trained = Reads(ObjectSizes(1.0, 12.0, 20.0, 30.0), min_size=64)
+    plain = Reads(min_size=64)
+    line = tiling_line(trained, Tiling())  # type: ignore[arg-type]
+    assert line == (
+        "tiles of 64 x 64 pixels with an overlap of 24 pixels, by the training objects: 95 of 100 are up to 20 pixels "
+        "at the network's input"
+    )
+    assert "by a first look" in tiling_line(plain, Tiling(100))  # type: ignore[arg-type]
+    assert tiling_line(trained, Tiling(100, 7)) == "tiles of 100 x 100 pixels with an overlap of 7 pixels"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("factor", [1, 3, 7, 64])

@@ -93,7 +93,7 @@ def _declare(command: Any) -> None:
     theirs = {**optional, "metavar": "FILE", "help": f"that the weights had: {CONFIGS}"}
 
     tile = {**optional, "nargs": "?", "const": "auto", "metavar": "SIZE",
-            "help": "cut large images into tiles of this side in pixels; without a number: the network's"}  # fmt: skip
+            "help": "cut large images into tiles of this side in pixels; without a number: as in training"}  # fmt: skip
     overlap = {"type": int | None, "default": None, "metavar": "N",
                "help": "pixels that tiles share at least; without: by the sizes of the objects"}  # fmt: skip
 

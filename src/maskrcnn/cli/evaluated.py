@@ -83,14 +83,16 @@ def _check_places(given: Any) -> None:
 
 def _found(given: Any, model: str, dataset: Dataset, tiling: Tiling | None) -> Findings:
     """What the model, or the results file, found."""
-    from maskrcnn.cli.measured import open_predictor
+    from maskrcnn.cli.measured import open_predictor, tell_tiling
     from maskrcnn.evaluation.evaluate import find
 
     if model.lower().endswith(".json"):
         return find(model, dataset)
     asked = given.clone()
     asked.model = model
-    return find(open_predictor(asked), dataset, tiling=tiling)
+    predictor = open_predictor(asked)
+    tell_tiling(predictor, tiling)
+    return find(predictor, dataset, tiling=tiling)
 
 
 def _compared(given: Any, first: Findings, second: Findings, dataset: Dataset) -> dict[str, Difference]:

@@ -143,6 +143,16 @@ def tiling_of(given: Any) -> Tiling | None:
     return tiling
 
 
+def tell_tiling(predictor: Predictor, tiling: Tiling | None) -> None:
+    """Say in one line what is chosen for large images."""
+    if tiling is None:
+        return
+    from maskrcnn.cli.commands import _say
+    from maskrcnn.predict.tiles import tiling_line
+
+    _say(tiling_line(predictor, tiling))
+
+
 def measured_data(given: Any) -> tuple[Dataset, list[str]]:
     """(data, notes): the split to measure on, or the `eval_input_reader` of a pipeline.config.
 

@@ -30,7 +30,7 @@ def predict(given: Any) -> int:
         raise ConfigError(f"--score-threshold {given.score_threshold} must lie between 0 and 1")
     if given.batch_size is not None and given.batch_size < 1:
         raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
-    from maskrcnn.cli.measured import choose_model, open_predictor, tiling_of
+    from maskrcnn.cli.measured import choose_model, open_predictor, tell_tiling, tiling_of
 
     if note := choose_model(given):
         print(note, flush=True)
@@ -46,6 +46,7 @@ def predict(given: Any) -> int:
     from maskrcnn.predict.whole import make_folder
 
     predictor = open_predictor(given)
+    tell_tiling(predictor, tiling)
     settings = {
         "model": _identity(given.model),
         "score_threshold": given.score_threshold,

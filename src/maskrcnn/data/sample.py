@@ -185,7 +185,7 @@ def to_display(image: Any) -> np.ndarray:
     Raises:
         DataError: it cannot be read.
     """
-    if _is_ordinary(image):
+    if is_ordinary(image):
         return np.array(to_image_tensor(image).permute(1, 2, 0).numpy(), order="C")
     values = to_image_tensor(image, "raw").permute(1, 2, 0).numpy()
     values = values[:, :, :3] if values.shape[2] >= 3 else values[:, :, :1]
@@ -255,12 +255,12 @@ def _from_array(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values_to_rgb8(values)).permute(2, 0, 1)
 
 
-def _is_ordinary(image: Any) -> bool:
+def is_ordinary(image: Any) -> bool:
     """Whether 8-bit RGB shows it as it is."""
     if isinstance(image, Record):
         if image.make is None:
             return image_header(image.path, image.span).ordinary
-        return _is_ordinary(_made(image))
+        return is_ordinary(_made(image))
     if isinstance(image, (str, Path)):
         return image_header(image).ordinary
     if isinstance(image, Tensor):

@@ -29,7 +29,7 @@ from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.roi_features import from_map, from_pyramid
 from maskrcnn.model.rpn import RPN
 from maskrcnn.ops.compact import put, rows_to_keep, take
-from maskrcnn.structures import Detections, KeypointSchema, LossPart, Proposals, Samples, Targets
+from maskrcnn.structures import Detections, KeypointSchema, LossPart, ObjectSizes, Proposals, Samples, Targets
 
 
 class MaskRCNN(nn.Module):
@@ -44,6 +44,7 @@ class MaskRCNN(nn.Module):
         config: what the network was built from.
         data: how an image becomes the input tensor.
         keypoints: names of the keypoints, or None.
+        object_sizes: of what it was trained on, where that is known.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class MaskRCNN(nn.Module):
         self.keypoint_head, self.keypoints = keypoint_head, keypoints
         self.config, self.data = config, data
         self.classes, self.category_ids = classes, category_ids
+        self.object_sizes: ObjectSizes | None = None
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))

@@ -94,6 +94,28 @@ def place_runs(
     return _joined(placed[np.argsort(placed[:, 0], kind="stable")])
 
 
+def sample_runs(runs: np.ndarray, height: int, size: tuple[int, int], factor: int) -> np.ndarray:
+    """Runs of a frame of this height -> of one made smaller: of each `factor` x `factor` block the pixel in its middle.
+
+    Args:
+        runs: (R, 2).
+        height: of their frame.
+        size: (height, width) of the smaller one; a last block without a middle is left out.
+        factor: pixels that become one, along each side.
+    """
+    if not len(runs):
+        return runs
+    pieces = _by_column(runs, height)
+    columns = pieces[:, 0] // height
+    middle = factor // 2
+    keep = (columns % factor == middle) & (columns // factor < size[1])
+    pieces, columns = pieces[keep], columns[keep]
+    # Row r of the smaller frame is there where its middle, r * factor + middle, lies in the run.
+    ends = -((middle - (pieces - columns[:, None] * height)) // factor)
+    placed = (columns // factor * size[0])[:, None] + np.clip(ends, 0, size[0])
+    return _joined(placed[placed[:, 1] > placed[:, 0]])
+
+
 def _by_column(runs: np.ndarray, height: int) -> np.ndarray:
     """The same pixels, runs cut where a column ends."""
     first, last = runs[:, 0] // height, (runs[:, 1] - 1) // height

@@ -36,6 +36,9 @@ SAME = 0.5
 are pieces."""
 SLIVER = 0.9
 """A piece that lies in another one by this part belongs to it, and must not tie it to a neighbour."""
+SHARE = 0.25
+"""Two pieces are one object only where both tiles look and they share this part of what the larger one has there: of a
+neighbour that touches, a piece often has a thin edge by mistake."""
 JOINED = 0.7
 """Pieces stand for an object of the whole image's view from this IoU with it on; below, they have left parts out."""
 
@@ -76,14 +79,14 @@ class _Pieces:
 class Merger:
     """Takes what each view found, one after the other, and gives the objects of the image."""
 
-    def __init__(self, size: tuple[int, int], *, margin: float = 2.0, least_coarse: float = 0.0) -> None:
+    def __init__(self, size: tuple[int, int], *, margin: float = 2.0) -> None:
         """Args:
         size: (height, width) of the whole image.
         margin: a box that comes closer to an inner border of its view than these pixels is cut by it.
-        least_coarse: objects of the view of the whole image below this longest side (pixels) are left to the tiles.
         """
-        self.size, self.margin, self.least_coarse = size, margin, least_coarse
+        self.size, self.margin = size, margin
         self._template: Instances | None = None
+        self._tiles: set[Window] = set()
         self._rows: list[tuple] = []  # one a finding: sortable but for its last entry, the keypoints
 
     def add(self, found: Instances, window: Window, factor: int = 1) -> None:
@@ -96,15 +99,15 @@ class Merger:
         """
         self._template = found
         coarse = window == (0, 0, *self.size)
+        if not coarse:
+            self._tiles.add(window)
         corner = np.array([window[1], window[0]] * 2, np.float32)
         limit = np.array([self.size[1], self.size[0]] * 2, np.float32)
         boxes = np.minimum(found.boxes * np.float32(factor) + corner, limit)
-        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
-        keep = np.flatnonzero(sides >= self.least_coarse) if coarse else np.arange(len(found))
-        rles = self._rle(found[keep], boxes[keep], window, factor) if found.has_masks else None
+        rles = self._rle(found, boxes, window, factor) if found.has_masks else None
         cut = self._cut(boxes, window)
-        for place, index in enumerate(keep.tolist()):
-            counts = rles[place]["counts"] if rles is not None else b""
+        for index in range(len(found)):
+            counts = rles[index]["counts"] if rles is not None else b""
             row = (-float(found.scores[index]), int(found.labels[index]), *boxes[index].tolist(), window, counts)
             points = None if found.keypoints is None else _moved(found.keypoints[index], factor, corner)
             self._rows.append((row, coarse, bool(cut[index]), points))
@@ -119,6 +122,19 @@ class Merger:
             | ((bottom < height) & (boxes[:, 3] > bottom - self.margin))
             | ((right < width) & (boxes[:, 2] > right - self.margin))
         )
+
+    def _held(self, box: np.ndarray) -> bool:
+        """Whether a tile shows all of an object of up to half of its side: then it sees it better than a view of the
+        whole image does."""
+        side = float((box[2:] - box[:2]).max())
+        for window in self._tiles:
+            top, left, bottom, right = window
+            if side > min(bottom - top, right - left) / 2:
+                continue
+            inside = left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
+            if inside and not self._cut(box[None], window)[0]:
+                return True
+        return False
 
     def _rle(self, found: Instances, boxes: np.ndarray, window: Window, factor: int) -> list[dict]:
         """Masks of the whole image, each made inside its box, or in the smaller view where that box is very large."""
@@ -156,7 +172,8 @@ class Merger:
         return _answer(pieces, groups, self._template, self.size)
 
     def _sorted(self, template: Instances) -> _Pieces:
-        rows = sorted(self._rows, key=lambda row: row[:3])
+        rows = [row for row in self._rows if not row[1] or not self._held(np.array(row[0][2:6], np.float32))]
+        rows.sort(key=lambda row: row[:3])
         keys = [row[0] for row in rows]
         boxes = np.array([key[2:6] for key in keys], np.float32).reshape(-1, 4)
         rle = [{"size": list(self.size), "counts": key[7]} for key in keys] if template.has_masks else None
@@ -211,8 +228,8 @@ def _grouped(pieces: _Pieces, size: tuple[int, int]) -> list[list[int]]:
     for pair in np.flatnonzero(cut & ~sliver[first] & ~sliver[second]).tolist():
         a, b = int(first[pair]), int(second[pair])
         seen = _common(pieces.windows[a], pieces.windows[b])
-        least = min(area_within(shape(a), seen, size[0]), area_within(shape(b), seen, size[0]))
-        if least and shared[pair] >= SAME * least:
+        least, most = sorted(area_within(shape(index), seen, size[0]) for index in (a, b))
+        if least and shared[pair] >= max(SAME * least, SHARE * most):
             _unite(owner, a, b)
     groups: dict[int, list[int]] = {}
     for index in np.flatnonzero(alive & ~pieces.coarse).tolist():

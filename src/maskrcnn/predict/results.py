@@ -27,6 +27,7 @@ from maskrcnn.predict.formats import geojson, mot, table, via
 from maskrcnn.predict.formats.records import put_image, to_record
 from maskrcnn.predict.items import Names
 from maskrcnn.predict.journal import Journal
+from maskrcnn.predict.reduced import MOST_PIXELS, factor_of, reduced
 from maskrcnn.predict.whole import make_folder, write_image, write_whole
 
 __all__ = [
@@ -63,6 +64,7 @@ class Saved:
         json: `predictions.json`, or None.
         others: files of the other kinds.
         without_masks: images that masks were asked for, of a model that has none.
+        reduced: pictures that are smaller than their image, see `predict.reduced`.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class Saved:
     json: Path | None = None
     others: list[Path] = field(default_factory=list)
     without_masks: int = 0
+    reduced: int = 0
 
     @property
     def paths(self) -> list[Path]:
@@ -81,6 +84,10 @@ class Saved:
 
     def __str__(self) -> str:
         told = "; no masks are among them: the model has no mask head" if self.without_masks else ""
+        if self.reduced:
+            told += (
+                f"; {self.reduced} of them show an image of more than {MOST_PIXELS // 10**6} megapixels made smaller"
+            )
         return f"{self.instances} instances in {self.images} images; {len(self.paths)} files in {self.folder}{told}"
 
 
@@ -106,7 +113,8 @@ def save_results(
     NAME is that of the image file, of a page `NAME_p3`, of a frame `NAME_000012`; the second of one name becomes
     `NAME_2`. Kinds, and what they write:
 
-        overlay   `NAME.jpg`: masks, boxes, keypoints and names on the image; of a film `NAME.mp4`, with its sound
+        overlay   `NAME.jpg`: masks, boxes, keypoints and names on the image, which is made smaller from 67 megapixels
+                  on; of a film `NAME.mp4`, with its sound
         splash    `NAME_splash.jpg` or `.mp4`: the objects in colour, the rest grey
         masks     `NAME_masks.png`: `index_mask`
         cutouts   `cutouts/NAME_1.png` ...: each object alone, transparent around it
@@ -207,9 +215,11 @@ class _Writer:
         self._journal.close()
 
     def overlay(self, name: str, instances: Instances, image: Any) -> None:
+        instances, image = self._drawable(instances, image)
         self._picture("", name, instances, instances.draw(image), self.saved.overlays)
 
     def splash(self, name: str, instances: Instances, image: Any) -> None:
+        instances, image = self._drawable(instances, image)
         self._picture("_splash", name, instances, instances.splash(image), self.saved.others)
 
     def masks(self, name: str, instances: Instances, image: Any) -> None:
@@ -239,6 +249,14 @@ class _Writer:
         lines = [yolo.line(record, index, Skipped()) for index in range(len(record))]
         text = "".join(f"{line}\n" for line in lines if line)
         self.saved.others.append(write_whole(folders[1] / f"{name}.txt", lambda stream: stream.write(text.encode())))
+
+    def _drawable(self, instances: Instances, image: Any) -> tuple[Instances, Any]:
+        """The same, or both made smaller where the image is too large to draw on."""
+        factor = factor_of(instances.size)
+        if factor == 1:
+            return instances, image
+        self.saved.reduced += 1
+        return reduced(instances, image, factor)
 
     def _picture(self, kind: str, name: str, instances: Instances, pixels: np.ndarray, paths: list[Path]) -> None:
         place = instances.place

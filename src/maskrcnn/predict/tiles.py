@@ -23,7 +23,7 @@ from maskrcnn.instances import Instances
 from maskrcnn.ops.rle_runs import MOST_PIXELS
 from maskrcnn.predict.exported.model import ExportedModel
 from maskrcnn.predict.merge import Merger
-from maskrcnn.structures import Record
+from maskrcnn.structures import ObjectSizes, Record
 
 if TYPE_CHECKING:
     from maskrcnn.predict.items import Item
@@ -42,9 +42,10 @@ class Tiling:
     """How a large image is cut up."""
 
     tile: int | None = None
-    """Side of a tile in the image's pixels; None: the size at which the network sees it in its own pixels."""
+    """Side of a tile in the image's pixels; None: at which the network sees objects as large as in training."""
     overlap: int | None = None
-    """Of neighbouring tiles, in pixels, at least; None: by the sizes of the objects that a first look finds."""
+    """Of neighbouring tiles, in pixels, at least; None: by the sizes of the training objects, or of those that a first
+    look finds where the weights do not tell them."""
     full_image: bool = True
     """Look at the whole image too, made smaller, for objects that do not fit into an overlap."""
 
@@ -103,18 +104,59 @@ def _stream(
 
 
 def tile_size(predictor: Predictor, size: tuple[int, int], tile: int | None = None) -> tuple[int, int]:
-    """(height, width) of the tiles of an image of `size`: `tile`, or what the network takes without resizing, but no
-    larger than the image."""
-    model = predictor.model
-    if tile is not None:
-        sides = (tile, tile)
-    elif isinstance(model, ExportedModel) and model.info.size is not None:
-        sides = model.info.size
-    elif model.data.resize == "fixed":
-        sides = (model.data.min_size, model.data.max_size)
-    else:
-        sides = (model.data.min_size if model.data.resize == "short" else model.data.max_size,) * 2
+    """(height, width) of the tiles of an image of `size`: `tile`, or what the network makes as much larger or smaller
+    as the images of its training, but no larger than the image. Where nothing tells that: what it does not resize."""
+    sides = (tile, tile) if tile is not None else _own_size(predictor)
     return min(sides[0], size[0]), min(sides[1], size[1])
+
+
+def _own_size(predictor: Predictor) -> tuple[int, int]:
+    model, data = predictor.model, predictor.model.data
+    if isinstance(model, ExportedModel) and model.info.size is not None:
+        return model.info.size
+    trained = _trained(predictor)
+    scale = trained.scale if trained else 1.0
+    if data.resize == "fixed":
+        sides = (data.min_size, data.max_size)
+    else:
+        by_short = data.resize == "short" or (data.resize == "grow" and scale > 1)
+        sides = (data.min_size if by_short else data.max_size,) * 2
+    return max(round(sides[0] / scale), LEAST_TILE), max(round(sides[1] / scale), LEAST_TILE)
+
+
+def _trained(predictor: Predictor) -> ObjectSizes | None:
+    """Of the training objects; an exported file does not tell them."""
+    model = predictor.model
+    return None if isinstance(model, ExportedModel) else model.object_sizes
+
+
+def tiling_line(predictor: Predictor, tiling: Tiling) -> str:
+    """What is chosen for images larger than a tile, in one line for people."""
+    tile = (tiling.tile, tiling.tile) if tiling.tile is not None else _own_size(predictor)
+    trained = _trained(predictor)
+    if tiling.overlap is not None:
+        overlap = f"an overlap of {tiling.overlap} pixels"
+    elif trained is None:
+        overlap = "an overlap by a first look, because the weights do not tell the sizes of their training objects"
+    else:
+        overlap = (
+            f"an overlap of {trained_overlap(predictor, trained, tile)} pixels, by the training objects: 95 of 100 are "
+            f"up to {trained.common:.0f} pixels at the network's input"
+        )
+    return f"tiles of {tile[1]} x {tile[0]} pixels with {overlap}"
+
+
+def trained_overlap(predictor: Predictor, trained: ObjectSizes, tile: tuple[int, int]) -> int:
+    """Pixels of the image in which 95 of 100 training objects lie whole, where a tile shows them as large as in
+    training; limits as of `choose_overlap`."""
+    content, margin = predictor.fit(tile)[0], margin_of(tile)
+    factor = (content[0] * content[1] / (tile[0] * tile[1])) ** 0.5
+    return _limited(trained.common / factor + 2 * margin, tile)
+
+
+def margin_of(tile: tuple[int, int]) -> float:
+    """Pixels from an inner border of a tile within which an object is cut by it."""
+    return max(2.0, _MARGIN * min(tile))
 
 
 def layout(size: tuple[int, int], tile: tuple[int, int], overlap: int) -> list[Window]:
@@ -149,7 +191,11 @@ def choose_overlap(found: Sequence[Instances], tile: tuple[int, int], margin: fl
     ]
     if not longest:
         return side // 4
-    wanted = float(np.quantile(np.concatenate(longest), _LARGEST)) + 2 * margin
+    return _limited(float(np.quantile(np.concatenate(longest), _LARGEST)) + 2 * margin, tile)
+
+
+def _limited(wanted: float, tile: tuple[int, int]) -> int:
+    side = min(tile)
     return int(np.clip(np.ceil(wanted), side // 16, side // 2))
 
 
@@ -174,20 +220,24 @@ class _Look:
         tile = tile_size(self.predictor, size, tiling.tile)
         if tile == size:
             return next(self.views([whole]))[1]
-        margin = max(2.0, _MARGIN * min(tile))
+        margin = margin_of(tile)
         coarse, factor = self.coarse() if tiling.full_image else (None, 1)
-        overlap = tiling.overlap
-        if overlap is None:
-            overlap = choose_overlap(self.first(tile), tile, margin)
+        overlap = self.overlap(tile) if tiling.overlap is None else tiling.overlap
         limit = min(side for side, most in zip(tile, size, strict=True) if side < most)
         if overlap > limit // 2:
             raise ConfigError(f"{overlap} is more than half of a tile of {limit} pixels", field="overlap")
-        merger = Merger(size, margin=margin, least_coarse=max(overlap - 2 * margin, 0))
+        merger = Merger(size, margin=margin)
         for window, found in self.views(layout(size, tile, overlap)):
             merger.add(found, window)
         if coarse is not None:
             merger.add(coarse, whole, factor)
         return merger.instances()
+
+    def overlap(self, tile: tuple[int, int]) -> int:
+        """By the training objects, or by those of a first look."""
+        if trained := _trained(self.predictor):
+            return trained_overlap(self.predictor, trained, tile)
+        return choose_overlap(self.first(tile), tile, margin_of(tile))
 
     def views(self, windows: Sequence[Window]) -> Iterator[tuple[Window, Instances]]:
         """Each window with what is found in it, in its own pixels; read ahead while the network works."""

@@ -22,6 +22,7 @@ from maskrcnn.training.checkpoint import State, check_resume, fingerprint, resto
 from maskrcnn.training.clock import FIRST_FIT, Clock
 from maskrcnn.training.ema import EMA
 from maskrcnn.training.gradients import backward, is_out_of_memory
+from maskrcnn.training.object_sizes import object_sizes
 from maskrcnn.training.optim import Guard, lr_at, make_optimizer, set_rate
 from maskrcnn.training.prefetch import on_device
 from maskrcnn.training.progress import Report
@@ -121,6 +122,7 @@ def _prepare(
 
     source, weights_config = (None, None) if resume else weights
     model, origin = setup.initial_model(config, dataset, source, out, weights_config)
+    model.object_sizes = object_sizes(dataset, config.data)
     model.to(accelerator.device)
     if options.channels_last:
         model.to(memory_format=torch.channels_last)

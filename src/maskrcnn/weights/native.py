@@ -1,6 +1,7 @@
 """Our own checkpoint: a folder with `model.safetensors` and `model.json`, enough to rebuild the model anywhere.
 
-`model.json` holds the format version, the whole config, class names, category ids, keypoints and metrics.
+`model.json` holds the format version, the whole config, class names, category ids, keypoints, sizes of the training
+objects, and metrics.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from maskrcnn.config import Config
 from maskrcnn.errors import ConfigError, WeightsError
 from maskrcnn.file_kinds import check_file
 from maskrcnn.model.build import build_model
-from maskrcnn.structures import KeypointSchema
+from maskrcnn.structures import KeypointSchema, ObjectSizes
 from maskrcnn.weights.folder import current_folder, replace_folder, write_json, write_tensors
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def write_model(
         "category_ids": [int(i) for i in model.category_ids],
         "keypoints": keypoints
         and {"names": list(keypoints.names), "flip_pairs": [list(p) for p in keypoints.flip_pairs]},
+        "object_sizes": model.object_sizes and asdict(model.object_sizes),
         "metrics": dict(metrics or {}),
         **(extra or {}),
     }
@@ -118,13 +121,15 @@ def load_model(path: str | Path, **model_overrides: Any) -> tuple[MaskRCNN, Conf
         keypoints=header["keypoints"],
     )
     load_state(model, state, where=str(path))
+    model.object_sizes = header["object_sizes"]
     return model.eval(), config, header
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Tensor], Config, dict[str, Any]]:
     """Tensors, config and header of a checkpoint, without building a network. Raises `WeightsError`.
 
-    In the header `classes` and `category_ids` are tuples and `keypoints` a `KeypointSchema` or None.
+    In the header `classes` and `category_ids` are tuples, `keypoints` a `KeypointSchema` or None, and `object_sizes` an
+    `ObjectSizes`, or None where an older checkpoint has none.
     """
     path = Path(path)
     folder = path.parent if path.suffix == ".safetensors" else current_folder(path)
@@ -143,6 +148,8 @@ def read_model(path: str | Path) -> tuple[dict[str, Tensor], Config, dict[str, A
         if header["keypoints"]:
             pairs = tuple((int(left), int(right)) for left, right in header["keypoints"]["flip_pairs"])
             header["keypoints"] = KeypointSchema(tuple(header["keypoints"]["names"]), pairs)
+        sizes = header.get("object_sizes")
+        header["object_sizes"] = sizes and ObjectSizes(**sizes)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(f"{header_path}: entry missing or wrong: {error}; take another checkpoint") from error
     return read_tensors(path if path.suffix == ".safetensors" else folder / TENSORS), config, header
