@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Video
 #
-# You will see a model run through a film, frame by frame, and a film written with what it found drawn in. The film is
-# made here of moving shapes; put your own in its place.
+# You will see a model run through a film, its objects followed and counted, and films written with what was found:
+# drawn in, and in colour where the rest is grey. The film is made here of moving shapes; put your own in its place. It
+# needs `pip install 'maskrcnn[video]'`.
 
 # %% tags=["parameters"]
 MODEL = None  # a run, a checkpoint, another framework's file; None: that of the demo, trained where it is missing
@@ -15,6 +16,7 @@ OUT = "runs/notebooks"
 
 # %%
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,9 @@ from PIL import Image, ImageDraw
 
 import maskrcnn
 from maskrcnn.data.synthetic import write_shapes
+from maskrcnn.predict.film import FilmWriter, read_film
+from maskrcnn.predict.results import save_results
+from maskrcnn.predict.track import track_items
 from maskrcnn.view.draw import grid
 
 out = Path(OUT)
@@ -64,82 +69,80 @@ def moving(frame):
 
 Image.fromarray(grid([moving(frame).repeat(2, 0).repeat(2, 1) for frame in range(0, 24, 6)], columns=4))
 
-# %% [markdown]
-# PyAV (`pip install av`) reads and writes films. Without it the frames go through the model all the same, and no file
-# is written.
-
 # %%
-try:
-    import av
-except ImportError:
-    av = None
-    print("PyAV is not installed: the frames are used as they are drawn")
-
-
-def write_film(path, frames, rate=12):
-    """The sides of a film are even: an odd last row or column is left out."""
-    frames = list(frames)
-    height, width = (side // 2 * 2 for side in frames[0].shape[:2])
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate, width=width, height=height, pix_fmt="yuv420p")
-        stream.bit_rate = 2_000_000
-        for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def read_film(path):
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
-
-
-# %%
-if av and VIDEO is None:
-    VIDEO = out / "moving.mp4"
-    write_film(VIDEO, [moving(frame) for frame in range(FRAMES)])
-frames = list(read_film(VIDEO)) if av else [moving(frame) for frame in range(FRAMES)]
-print(len(frames), "frames of", frames[0].shape)
+if VIDEO is None:
+    writer = FilmWriter(out / "moving.mp4", rate=12)
+    for frame in range(FRAMES):
+        writer.add(moving(frame), seconds=frame / 12)
+    VIDEO = writer.close()
+    print(VIDEO, f"{VIDEO.stat().st_size / 1000:.0f} kB")
 
 # %% [markdown]
 # ## Through the model
 #
-# `stream` takes the frames and gives instances in the same order, several frames at a time.
+# `stream` takes files, films, cameras, arrays, in any mix, and gives the instances of each image or frame in order.
+# Each frame is looked at alone: the model does not know what was there before.
 
 # %%
 began = time.perf_counter()
-found = list(predictor.stream(frames, batch_size=4, score_threshold=0.5))
+found = list(predictor.stream(VIDEO, score_threshold=0.5))
 print(f"{len(found) / (time.perf_counter() - began):.0f} frames a second")
+print(found[-1].place.seconds, "seconds:", found[-1].names)
 
 # %% [markdown]
-# Every sixth frame, with what was found in it. Each frame is looked at alone: the model does not know that it was there
-# before.
-
-# %%
-scale = max(1, 224 // max(frames[0].shape[:2]))
-drawn = [one.draw(frame, scale=scale) for one, frame in zip(found, frames, strict=True)]
-Image.fromarray(grid(drawn[:36:6], columns=3))
-
-# %% [markdown]
-# ## A film of it
-
-# %%
-if av:
-    write_film(out / "found.mp4", drawn)
-    print(out / "found.mp4", f"{(out / 'found.mp4').stat().st_size / 1000:.0f} kB")
-
-# %% [markdown]
-# ## Over time
+# ## Tracked
 #
-# How many objects each frame has. Gaps are frames in which an object is covered, or missed.
+# `track` gives each object a number that it keeps, as long as it is found again where it is expected. A line in the
+# middle of the picture counts who crosses it. (The size of the film is that of its first frame.)
 
 # %%
-for name in predictor.model.classes:
-    print(f"{name:9}", "".join("#" if name in one.names else "." for one in found))
+height, width = found[0].size
+tracking = maskrcnn.Tracking(lines={"middle": (width / 2, 0, width / 2, height)})
+tracked = list(predictor.track(VIDEO, tracking))
+counts = tracked[-1].tracks.counts
+print("objects:", counts.objects)
+for line in counts.lines:
+    print(line.name, "to the left", line.to_left, "to the right", line.to_right)
+
+# %% [markdown]
+# A sign an object and frame. Gaps are frames in which it is covered, or missed; an object that gets a second number was
+# away for too long, or taken for another class.
+
+# %%
+names = {number: name for one in tracked for number, name in zip(one.tracks.ids.tolist(), one.names, strict=True)}
+for number, name in sorted(names.items()):
+    print(f"{number:3} {name:9}", "".join("#" if number in one.tracks.ids else "." for one in tracked))
+
+# %% [markdown]
+# The frames, with numbers, trails and the line; a colour is an object, not a class.
+
+# %%
+scale = max(1, 320 // max(height, width))
+pictures = [frame.pixels() for frame in islice(read_film(VIDEO), 0, 36)]
+drawn = [one.draw(pixels, scale=scale) for one, pixels in zip(tracked, pictures, strict=False)]
+Image.fromarray(grid(drawn[1::7], columns=2))
+
+# %% [markdown]
+# ## Films and tables of it
+#
+# The same in one command is `maskrcnn predict MODEL FILM --track --save overlay,splash,mot,counts`; the sound of the
+# film is kept. `mot` is what the tools of the MOT challenge read, and `results.jsonl` has a line of JSON a frame.
+
+# %%
+items = predictor.items(VIDEO)
+pairs = predictor.stream_items(items, score_threshold=tracking.weak_score)
+saved = save_results(track_items(pairs, tracking), out / "video", ["overlay", "splash", "mot", "counts"])
+print(saved)
+for path in saved.paths:
+    print(path, f"{path.stat().st_size / 1000:.1f} kB")
+
+# %%
+splashed = [frame.pixels() for frame in islice(read_film(out / "video" / f"{Path(VIDEO).stem}_splash.mp4"), 20, 21)]
+Image.fromarray(grid([picture.repeat(scale, 0).repeat(scale, 1) for picture in splashed], columns=1))
 
 # %% [markdown]
 # ## What next
 #
 # - A model for your film: take some of its frames, annotate them, and [train](train.py).
+# - [Tracking](../docs/tracking.md): methods, masks compared instead of boxes, lines and zones.
 # - Faster: [export](../docs/how-to/export.md) to ONNX or OpenVINO.

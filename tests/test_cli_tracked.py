@@ -205,8 +205,9 @@ def test_the_drawing_has_trails_lines_zones_and_numbers(model: Finder) -> None:
     assert (plain[5, 48] == 255).all()  # the line
     assert (plain[60, 55] == 255).all()  # the zone
     assert len(changed) > 100
-    tracks = found.tracks
-    assert tracks is not None
+    large = draw_instances(found, image, masks=False, boxes=False, labels=False, scale=2)
+    assert (large[10, 96] == 255).all()
+    assert (large[28, 40] != image[14, 20]).any()
     nobody = draw_instances(found[np.zeros(0, int)], image)
     assert (nobody[60, 55] == 255).all()
     assert (nobody[14, 20] == image[14, 20]).all()

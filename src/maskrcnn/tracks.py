@@ -80,3 +80,14 @@ class Tracks:
         """Those of some instances; what was counted stays. `keep`: (M,) indices."""
         trails = [self.trails[index] for index in keep] if self.trails else ()
         return replace(self, ids=self.ids[keep], trails=trails)
+
+    def enlarged(self, scale: float) -> Tracks:
+        """The same in a picture `scale` times as large."""
+        counts = self.counts
+        lines = []
+        for line in counts.lines:
+            x0, y0, x1, y1 = line.ends
+            lines.append(replace(line, ends=(scale * x0, scale * y0, scale * x1, scale * y1)))
+        zones = [replace(zone, corners=tuple((scale * x, scale * y) for x, y in zone.corners)) for zone in counts.zones]
+        counts = replace(counts, lines=tuple(lines), zones=tuple(zones))
+        return replace(self, trails=[scale * trail for trail in self.trails], counts=counts)

@@ -173,7 +173,7 @@ def _draw(
     detections.mask = None
     detections.xyxy = np.minimum(detections.xyxy, np.array(instances.size[::-1] * 2, np.float32) - 1)
     if boxes:
-        scene = sv.BoxAnnotator(palette, thickness=line).annotate(scene, detections, colors)
+        _frame(scene, detections.xyxy, [palette.by_idx(int(color)).as_bgr() for color in colors], line)
     if instances.keypoints is not None:
         scene = draw_keypoints(scene, instances, [palette.by_idx(int(color)).as_bgr() for color in colors[::-1]], line)
     if tracks is not None:
@@ -230,6 +230,7 @@ def _enlarged(instances: Instances, scale: int) -> Instances:
         size=(height * scale, width * scale),
         roi_masks=None,
         keypoints=points,
+        tracks=instances.tracks and instances.tracks.enlarged(scale),
         _rle=rles,
     )
 
@@ -244,6 +245,17 @@ def _outline(scene: np.ndarray, masks: Any, colors: Sequence[tuple[int, ...]], w
             inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
         height, breadth = inside.shape
         scene[top : top + height, left : left + breadth][inside & ~inner[1:-1, 1:-1]] = colors[index]
+
+
+def _frame(scene: np.ndarray, boxes: np.ndarray, colors: Sequence[tuple[int, ...]], width: int) -> None:
+    """Draw the edges of each box, in place. Supervision's BoxAnnotator goes through the whole picture for each."""
+    starts = boxes.astype(int) - width // 2
+    for (left, top, right, bottom), color in zip(starts.tolist(), colors, strict=True):
+        rows, columns = slice(max(0, top), bottom + width), slice(max(0, left), right + width)
+        for y in (top, bottom):
+            scene[max(0, y) : max(0, y + width), columns] = color
+        for x in (left, right):
+            scene[rows, max(0, x) : max(0, x + width)] = color
 
 
 def _has_masks(instances: Instances) -> bool:
