@@ -5,6 +5,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_parts_can_be_left_out() -> None:
     labels = draw_instances(instances, black(), masks=False, boxes=False)
     assert labels[35:49, 20:40].any()
     assert not labels[51:].any()
+
+
+def test_names_that_would_hide_the_picture_are_left_out() -> None:
+    """A few are written larger, more of them smaller, too many not at all unless they are wanted."""
+    size = 700
+
+    def written(count: int, labels: bool | Literal["auto"] = "auto") -> int:
+        corners = [[20.0 + 9 * i % 600, 40.0 + 31 * (i // 8) % 600] for i in range(count)]
+        many = replace(make_instances([[x, y, x + 9, y + 9] for x, y in corners], [0] * count), size=(size, size))
+        picture = np.zeros((size, size, 3), np.uint8)
+        return int(draw_instances(many, picture, masks=False, boxes=False, labels=labels).any(axis=2).sum())
+
+    few, several = written(1), written(150)
+    assert 0 < several < 150 * few / 2
+    assert written(600) == 0
+    assert written(600, labels=True) > several
 
 
 def test_labels_at_the_border_stay_inside() -> None:

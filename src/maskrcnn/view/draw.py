@@ -31,6 +31,10 @@ COLORS = (
 )  # fmt: skip
 
 ColorBy = Literal["auto", "class", "instance"]
+SMALLEST = 9
+"""Pixels of the font."""
+MOST_HIDDEN = 0.5
+"""Part of a picture that names may cover."""
 
 
 def draw_instances(
@@ -39,7 +43,7 @@ def draw_instances(
     *,
     masks: bool = True,
     boxes: bool = True,
-    labels: bool = True,
+    labels: bool | Literal["auto"] = "auto",
     keypoints: bool = True,
     color_by: ColorBy = "auto",
     opacity: float = 0.5,
@@ -53,7 +57,7 @@ def draw_instances(
         instances: original frame.
         image: array (H, W, 3) uint8 RGB, PIL image, tensor or path; None: read `instances.path`. Other depths and
             channels are shown as `to_display` does.
-        masks, boxes, labels, keypoints: what to draw.
+        masks, boxes, labels, keypoints: what to draw; labels "auto": unless they would cover half of the picture.
         color_by: "class": a class has one colour in all images; "instance": each its own; "auto": by instance when
             there is only one class, or where they are tracked: then an object keeps its colour.
         opacity: of the masks, 0..1.
@@ -67,7 +71,9 @@ def draw_instances(
         names = [f"#{number} {name}" for number, name in zip(instances.tracks.ids.tolist(), names, strict=True)]
     if not keypoints:
         instances = replace(instances, keypoints=None)
-    return _draw(instances, image, names if labels else None, masks, boxes, color_by, opacity, scale)
+    return _draw(
+        instances, image, names if labels else [], masks, boxes, color_by, opacity, scale, always=labels is True
+    )
 
 
 def draw_truth(
@@ -77,7 +83,7 @@ def draw_truth(
     *,
     masks: bool = True,
     boxes: bool = True,
-    labels: bool = True,
+    labels: bool | Literal["auto"] = "auto",
     color_by: ColorBy = "auto",
     opacity: float = 0.5,
     scale: int = 1,
@@ -101,7 +107,7 @@ def draw_truth(
     )
     names = [name + " (crowd)" * bool(crowd) for name, crowd in zip(truth.names, record.crowd, strict=True)]
     image = record if image is None else image
-    return _draw(truth, image, names if labels else None, masks, boxes, color_by, opacity, scale)
+    return _draw(truth, image, names if labels else [], masks, boxes, color_by, opacity, scale, always=labels is True)
 
 
 def side_by_side(
@@ -146,52 +152,67 @@ def to_supervision(instances: Instances) -> Any:
 def _draw(
     instances: Instances,
     image: Any,
-    names: list[str] | None,
+    names: list[str],
     masks: bool,
     boxes: bool,
     color_by: ColorBy,
     opacity: float,
     scale: int,
+    *,
+    always: bool,
 ) -> np.ndarray:
     if color_by not in ("auto", "class", "instance"):
         raise ValueError(f"color_by {color_by!r} is not one of auto, class, instance")
     pixels = _pixels(instances, image)
     if scale > 1:
         instances, pixels = _enlarged(instances, scale), pixels.repeat(scale, 0).repeat(scale, 1)
-    tracks, line = instances.tracks, _line_width(instances.size)
+    tracks, line = instances.tracks, _line_width(instances)
     if not len(instances):
         return pixels if tracks is None else draw_tracks(pixels, tracks, [], line, _font(instances.size))
     sv = _supervision()
-    colors = _color_numbers(instances, color_by)
     # Best last, so that it lies on top; and supervision wants BGR.
-    colors, scene = colors[::-1], np.ascontiguousarray(pixels[:, :, ::-1])
+    colors, scene = _color_numbers(instances, color_by)[::-1], np.ascontiguousarray(pixels[:, :, ::-1])
     detections = to_supervision(instances if masks else replace(instances, roi_masks=None, _rle=None))[::-1]
     palette = sv.ColorPalette.from_hex(list(COLORS))
+    strokes = [palette.by_idx(int(color)).as_bgr() for color in colors]
     if detections.mask is not None:
         scene = sv.MaskAnnotator(palette, opacity=opacity).annotate(scene, detections, colors)
-        _outline(scene, detections.mask, [palette.by_idx(int(color)).as_bgr() for color in colors], line)
+        _outline(scene, detections.mask, strokes, line)
     detections.mask = None
     detections.xyxy = np.minimum(detections.xyxy, np.array(instances.size[::-1] * 2, np.float32) - 1)
     if boxes:
-        _frame(scene, detections.xyxy, [palette.by_idx(int(color)).as_bgr() for color in colors], line)
+        _frame(scene, detections.xyxy, strokes, line)
     if instances.keypoints is not None:
-        scene = draw_keypoints(scene, instances, [palette.by_idx(int(color)).as_bgr() for color in colors[::-1]], line)
+        scene = draw_keypoints(scene, instances, strokes[::-1], line)
     if tracks is not None:
-        strokes = [palette.by_idx(int(color)).as_bgr() for color in colors[::-1]]
-        scene = draw_tracks(scene, tracks, strokes, line, _font(instances.size))
+        scene = draw_tracks(scene, tracks, strokes[::-1], line, _font(instances.size))
     if names:
-        size = _font_size(instances.size)
-        padding = max(1, size // 4)
+        scene = _label(scene, detections, names[::-1], colors, instances.size, always)
+    return np.ascontiguousarray(scene[:, :, ::-1])
+
+
+def _label(
+    scene: np.ndarray, detections: Any, names: list[str], colors: np.ndarray, size: tuple[int, int], always: bool
+) -> np.ndarray:
+    """The scene with a name at each box; many names are written smaller, or not at all unless `always`."""
+    sv = _supervision()
+    for points in (_font_size(size), SMALLEST):
+        padding = max(1, points // 4)
         annotator = sv.RichLabelAnnotator(
-            palette,
+            sv.ColorPalette.from_hex(list(COLORS)),
             text_color=sv.ColorPalette.from_hex([_readable_on(color) for color in COLORS]),
             font_path=font_path(),
-            font_size=size,
+            font_size=points,
             text_padding=padding,
         )
-        detections.xyxy = _with_room_above(detections.xyxy, names[::-1], instances.size, annotator.font, padding)
-        scene = annotator.annotate(scene, detections, names[::-1], colors)
-    return np.ascontiguousarray(scene[:, :, ::-1])
+        ends = np.array([annotator.font.getbbox(name)[2:] for name in names]) + 2 * padding + 1  # (N, 2) width, height
+        if ends.prod(axis=1).sum() <= MOST_HIDDEN * size[0] * size[1]:
+            break
+    else:
+        if not always:
+            return scene
+    detections.xyxy = _with_room_above(detections.xyxy, ends, size)
+    return annotator.annotate(scene, detections, names, colors)
 
 
 def _color_numbers(instances: Instances, color_by: ColorBy) -> np.ndarray:
@@ -272,21 +293,20 @@ def _compact_mask(rles: Sequence[dict], size: tuple[int, int]) -> Any:
     return CompactMask.from_coco_rle(rles, boxes, size)
 
 
-def _with_room_above(
-    boxes: np.ndarray, names: list[str], size: tuple[int, int], font: ImageFont.FreeTypeFont, padding: int
-) -> np.ndarray:
-    """The boxes, moved so that the label above the top left corner lies inside the image."""
-    ends = np.array([font.getbbox(name)[2:] for name in names]) + 2 * padding + 1  # (N, 2) width, height of the labels
+def _with_room_above(boxes: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The boxes, moved so that a label of (width, height) `ends` above the top left corner lies inside the image."""
     corners = np.maximum(np.minimum(boxes[:, :2], [size[1], size[0]] - ends * [1, 0]), ends * [0, 1])
     return np.concatenate([corners, np.maximum(boxes[:, 2:], corners)], axis=1).clip(min=0)
 
 
-def _line_width(size: tuple[int, int]) -> int:
-    return max(1, round(min(size) / 300))
+def _line_width(instances: Instances) -> int:
+    """By the size of the picture, but thin enough that it leaves something to see of small objects."""
+    sides = (instances.boxes[:, 2:] - instances.boxes[:, :2]).min(axis=1) if len(instances) else np.inf
+    return max(1, round(min(min(instances.size) / 300, float(np.median(sides)) / 12)))
 
 
 def _font_size(size: tuple[int, int]) -> int:
-    return int(np.clip(round(min(size) / 40), 9, 60))
+    return int(np.clip(round(min(size) / 40), SMALLEST, 60))
 
 
 def _font(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
