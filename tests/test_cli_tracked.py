@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hotcoco.mask as coco_mask
 import numpy as np
@@ -16,11 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from maskrcnn import cli
+from maskrcnn.cli.tracked import METHODS, OVERLAPS, SAVES
 from maskrcnn.dataset import Dataset
 from maskrcnn.predict.film import FilmWriter, film_facts, read_film
 from maskrcnn.predict.journal import Journal, instances_of
 from maskrcnn.predict.predictor import Predictor
-from maskrcnn.predict.track import Tracking
+from maskrcnn.predict.results import NEED_TRACKS
+from maskrcnn.predict.track import Method, Overlap, Tracker, Tracking
 from maskrcnn.structures import Detections
 from maskrcnn.view.draw import draw_instances
 from tests.predict.test_predictor import Fake
@@ -147,11 +149,11 @@ def test_a_folder_of_frames_is_tracked_and_done_anew_as_a_whole(model: Finder) -
     Path("frames").mkdir()
     for step in range(6):
         Image.fromarray(pixels(step)).save(f"frames/{step:03}.png")
-    assert run("frames", "--out", "o", "--track", "ocsort", "--save", "mot,json") == 0
+    assert run("frames", "--out", "o", "--track", "sort", "--save", "mot,json") == 0
     first = Path("o/frames_mot.txt").read_text()
     assert {line.split(",")[1] for line in first.splitlines()} == {"1", "2"}
     Image.fromarray(pixels(6)).save("frames/006.png")
-    assert run("frames", "--out", "o", "--track", "ocsort", "--save", "mot,json") == 0
+    assert run("frames", "--out", "o", "--track", "sort", "--save", "mot,json") == 0
     assert len(model.seen) == 7
     assert Path("o/frames_mot.txt").read_text().startswith(first)
     assert {line.split(",")[1] for line in Path("o/frames_mot.txt").read_text().splitlines()} == {"1", "2"}
@@ -163,6 +165,46 @@ def test_a_film_that_is_done_is_not_done_again(model: Finder) -> None:
         assert run("f.mp4", "--out", "o", "--track", "--save", "mot,counts") == 0
         assert len(model.seen) == passes
     assert json.loads(Path("o/counts.json").read_text())["f"]["objects"] == {"cat": 1, "dog": 1}
+
+
+def test_a_film_that_was_replaced_leaves_nothing(model: Finder) -> None:
+    write_film(Path("f.mp4"))
+    assert run("f.mp4", "--out", "o", "--track", "--save", "mot,counts,json") == 0
+    write_film(Path("f.mp4"), range(5))
+    assert run("f.mp4", "--out", "o", "--track", "--save", "mot,counts,json") == 0
+    assert json.loads(Path("o/counts.json").read_text())["f"]["frames"] == 5
+    assert max(trackers.load_mot_file("o/f_mot.txt")) == 5
+    assert len(json.loads(Path("o/predictions.json").read_text())["images"]) == 5
+
+
+def test_an_image_that_is_gone_leaves_nothing(model: Finder) -> None:
+    Path("frames").mkdir()
+    for step in range(6):
+        Image.fromarray(pixels(step)).save(f"frames/{step}.png")
+    assert run("frames", "--out", "o", "--track", "--save", "mot") == 0
+    Path("frames/3.png").unlink()
+    assert run("frames", "--out", "o", "--track", "--save", "mot") == 0
+    assert sorted(trackers.load_mot_file("o/frames_mot.txt")) == [2, 3, 4, 5]
+
+
+def test_frames_are_taken_in_the_order_of_their_numbers(model: Finder) -> None:
+    Path("frames").mkdir()
+    for step in range(STEPS):
+        Image.fromarray(pixels(step)).save(f"frames/{step}.png")
+    assert run("frames", "--out", "o", "--track", "--save", "counts") == 0
+    assert json.loads(Path("o/counts.json").read_text())["frames"]["objects"] == {"cat": 1, "dog": 1}
+
+
+def test_a_film_and_a_folder_of_one_name(model: Finder) -> None:
+    write_film(Path("street.mp4"))
+    Path("street").mkdir()
+    for step in range(4):
+        Image.fromarray(pixels(step)).save(f"street/{step}.png")
+    for _ in range(2):
+        assert run("street.mp4", "street", "--out", "o", "--track", "--save", "mot,counts") == 0
+        counted = json.loads(Path("o/counts.json").read_text())
+        assert {name: each["frames"] for name, each in counted.items()} == {"street": STEPS, "street_2": 4}
+        assert len(Path("o/street_2_mot.txt").read_text().splitlines()) == 6
 
 
 def test_an_interrupted_film_is_tracked_from_its_start(model: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +224,48 @@ def test_an_interrupted_film_is_tracked_from_its_start(model: Finder, monkeypatc
     assert len(model.seen) == STEPS
     assert json.loads(Path("o/counts.json").read_text())["f"]["frames"] == STEPS
     assert sorted(trackers.load_mot_file("o/f_mot.txt")) == list(range(2, STEPS + 1))
+
+
+def test_a_mistake_in_a_line_is_mended_by_the_next_command(model: Finder) -> None:
+    write_film(Path("f.mp4"), range(3))
+    assert run("f.mp4", "--out", "o", "--track", "--line", "480,0,48,64") == 2
+    assert run("f.mp4", "--out", "o", "--track", "--line", "48,0,48,64") == 0
+
+
+def test_several_lines_patience_and_classes(model: Finder, capsys: pytest.CaptureFixture[str]) -> None:
+    write_film(Path("f.mp4"))
+    lines = ["--line", "a=48,0,48,64", "b=20,0,20,64", "--line", "c=90,0,90,64"]
+    asked = ["--track", "--classes", "dog", "--patience", "0.2", *lines]
+    assert run("f.mp4", "--out", "o", "--save", "counts,csv", *asked) == 0
+    counted = json.loads(Path("o/counts.json").read_text())["f"]
+    assert [line["name"] for line in counted["lines"]] == ["a", "b", "c"]
+    assert counted["objects"] == {"dog": 1}
+    assert run("f.mp4", "--out", "p", "--classes", "dogs") == 2
+    assert "--classes 'dogs' is not one of the model's, did you mean 'dog'?: cat, dog" in capsys.readouterr().err
+    assert run("f.mp4", "--out", "p", "--classes", "cat, dog", "--save", "csv") == 0
+    assert "dog" in Path("p/predictions.csv").read_text()
+
+
+def test_sequences_that_come_in_turns(tmp_path: Path) -> None:
+    """As from two cameras."""
+    from maskrcnn.predict.results import save_results
+    from tests.predict.test_track import disc, frame
+
+    cameras = [Tracker(name=name) for name in ("left/door", "right")]
+    one = frame([disc(60, 60)], [0])
+    found = [camera.update(one) for _ in range(3) for camera in cameras]
+    save_results(found, tmp_path, ["mot", "mots", "counts"])
+    for name in ("left_door", "right"):
+        assert [line.split(",")[0] for line in (tmp_path / f"{name}_mot.txt").read_text().splitlines()] == ["2", "3"]
+        assert len((tmp_path / f"{name}_mots.txt").read_text().splitlines()) == 2
+    assert set(json.loads((tmp_path / "counts.json").read_text())) == {"left/door", "right"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_command_knows_what_the_library_does() -> None:
+    assert get_args(Method) == METHODS
+    assert get_args(Overlap) == OVERLAPS
+    assert NEED_TRACKS == SAVES
 
 
 def test_what_is_saved_opens_as_a_data_set(model: Finder) -> None:
@@ -221,8 +305,8 @@ def test_colours_follow_the_object(model: Finder) -> None:
     both = draw_instances(found, image, labels=False, boxes=False)
     alone = draw_instances(found[[1]], image, labels=False, boxes=False)
     assert found.names == ["dog", "cat"]
-    np.testing.assert_array_equal(both[46, 66], alone[46, 66])
-    assert both[46, 66].any()
+    np.testing.assert_array_equal(both[42, 66], alone[42, 66])
+    assert both[42, 66].any()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +315,7 @@ def test_colours_follow_the_object(model: Finder) -> None:
         (["--line", "1,2,3,4"], "--line is of tracked objects; give --track too"),
         (["--track-overlap", "mask"], "--track-overlap is of tracked objects; give --track too"),
         (["--save", "mot"], "--save mot is of objects with numbers; give --track too"),
-        (["--track", "bytetracks"], "--track 'bytetracks' is not one of bytetrack, ocsort, sort, botsort"),
+        (["--track", "bytetracks"], "--track 'bytetracks' is not one of bytetrack, sort, botsort"),
         (["--track", "--track-overlap", "masks"], "--track-overlap 'masks' is not one of box, mask"),
         (["--track", "--line", "1,2,3"], "--line '1,2,3': expected X0,Y0,X1,Y1 in pixels, with NAME= in front"),
         (["--track", "--line", "door=1,2,3,x"], "--line 'door=1,2,3,x': expected X0,Y0,X1,Y1 in pixels"),

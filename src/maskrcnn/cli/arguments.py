@@ -155,16 +155,18 @@ def _declare(command: Any) -> None:
     p.add_argument("--label-map", **optional, metavar="FILE", help=f"names the model's classes: {NAMES}")
     p.add_argument("--model-config", **theirs)
     p.add_argument("--score-threshold", type=float, default=0.5, help="weaker detections are left out")
+    p.add_argument("--classes", **optional, metavar="NAME,...", help="leave out all others; without: all")
     p.add_argument("--batch-size", type=int | None, default=None, help="images at a time; without: what fits")
     p.add_argument("--tile", **tile)
     p.add_argument("--overlap", **overlap)
     p.add_argument("--track", type=str | None, nargs="?", const="bytetrack", default=None, metavar="METHOD",
                    help=f"number objects through films and folders of frames: {', '.join(METHODS)}")  # fmt: skip
     p.add_argument("--track-overlap", **optional, metavar="KIND", help="box or mask: by what an object is found again")
-    p.add_argument(
-        "--line", type=str, nargs="+", metavar="NAME=X0,Y0,X1,Y1", help="count what crosses it, with --track"
-    )
-    p.add_argument("--zone", type=str, nargs="+", metavar="NAME=X0,Y0,X1,Y1,X2,Y2...", help="count what is in it")
+    p.add_argument("--patience", type=float | None, default=None, metavar="S",
+                   help="seconds that a tracked object out of sight is waited for; without: 1")  # fmt: skip
+    line, zone = "NAME=X0,Y0,X1,Y1", "NAME=X0,Y0,X1,Y1,X2,Y2..."
+    p.add_argument("--line", type=str, nargs="+", action="extend", metavar=line, help="count what crosses it")
+    p.add_argument("--zone", type=str, nargs="+", action="extend", metavar=zone, help="count what is in it")
     p.add_argument("--overwrite", action="store_true", help="begin anew; without: go on where an earlier run stopped")
     p.add_argument("--show", action="store_true", help="open a window; q or Escape stops")
     p.add_argument("--device", **device)

@@ -32,9 +32,10 @@ def predict(given: Any) -> int:
         raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
     from maskrcnn.cli.measured import choose_model, open_predictor, tell_tiling, tiling_of
 
+    tracking = tracked.tracking_of(given)
     if note := choose_model(given):
         print(note, flush=True)
-    tiling, tracking = tiling_of(given), tracked.tracking_of(given)
+    tiling = tiling_of(given)
     wanted = next((kind for kind in kinds if kind in tracked.SAVES), None)
     if wanted and tracking is None:
         raise ConfigError(f"--save {wanted} is of objects with numbers; give --track too")
@@ -47,12 +48,14 @@ def predict(given: Any) -> int:
 
     predictor = open_predictor(given)
     tell_tiling(predictor, tiling)
+    wanted_classes = _classes(given.classes, predictor.model.classes)
     settings = {
         "model": _identity(given.model),
         "score_threshold": given.score_threshold,
         "save": sorted(kinds),
         "tiling": tiling and asdict(tiling),
         "tracking": tracking and asdict(tracking),
+        "classes": wanted_classes,
     }
     films = any(kind in FILMS for kind in kinds)
     items = predictor.items(given.source)  # what is missing is noticed before anything is written
@@ -64,8 +67,10 @@ def predict(given: Any) -> int:
         results = predictor.stream_items(items, given.batch_size, threshold)
     else:
         results = stream_tiled(predictor, items, tiling, threshold, given.batch_size)
+    if wanted_classes:
+        results = ((instances.filter(classes=wanted_classes), image) for instances, image in results)
     if tracking:
-        results = tracked.told(track_items(results, tracking))
+        results = tracked.told(track_items(results, tracking, items.names))
     try:
         saved = save_results(_told(results, items, journal.resumed, window), out, kinds, journal)
     except KeyboardInterrupt:
@@ -78,6 +83,16 @@ def predict(given: Any) -> int:
         count = len(predictor.skipped)
         print(f"{count} images could not be read and are left out, see the warnings", file=sys.stderr)
     return 1 if predictor.skipped else 0
+
+
+def _classes(text: str | None, known: tuple[str, ...]) -> list[str]:
+    """What `--classes` names, in order; none: all of them. Raises `ConfigError` for one that the model has not."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--classes {name!r} is not one of the model's{options.nearest(name, known)}: "
+                              f"{', '.join(known)}")  # fmt: skip
+    return sorted(set(names))
 
 
 def _told(results: Iterator[Any], items: Items, done: int, window: Window | None) -> Iterator[Any]:

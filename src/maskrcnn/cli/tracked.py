@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from maskrcnn.predict.track import Tracking
     from maskrcnn.tracks import Tracks
 
-METHODS = ("bytetrack", "ocsort", "sort", "botsort")
+METHODS = ("bytetrack", "sort", "botsort")
 OVERLAPS = ("box", "mask")
 SAVES = ("mot", "mots", "counts")
-_ALONE = ("track_overlap", "line", "zone")
+_ALONE = ("track_overlap", "patience", "line", "zone")
 
 
 def tracking_of(given: Any) -> Tracking | None:
     """What `--track`, `--line` and `--zone` ask for; None without `--track`. Raises `ConfigError`."""
     if given.track is None:
         for name in _ALONE:
-            if getattr(given, name):
+            if getattr(given, name) is not None:
                 raise ConfigError(f"--{name.replace('_', '-')} is of tracked objects; give --track too")
         return None
     for name, value, known in (("track", given.track, METHODS), ("track-overlap", given.track_overlap, OVERLAPS)):
@@ -36,6 +36,7 @@ def tracking_of(given: Any) -> Tracking | None:
         given.track_overlap or "box",
         score=given.score_threshold,
         weak_score=min(Tracking.weak_score, given.score_threshold),
+        patience=Tracking.patience if given.patience is None else given.patience,
         lines=dict(_named("line", given.line, 4)),
         zones={
             name: tuple(zip(numbers[::2], numbers[1::2], strict=True))
@@ -67,23 +68,22 @@ def _named(kind: str, texts: Sequence[str] | None, least: int) -> Iterator[tuple
 
 
 def told(results: Iterator[Any]) -> Iterator[Any]:
-    """The same results; what was counted is printed at the end of each sequence."""
-    last: Tracks | None = None
+    """The same results; what was counted is printed at the end."""
+    last: dict[str, Tracks] = {}
     try:
         for instances, image in results:
-            if last is not None and last.sequence != instances.tracks.sequence:
-                print(sentence(last))
-            last = instances.tracks
+            last[instances.tracks.sequence] = instances.tracks
             yield instances, image
     finally:
-        if last is not None:
-            print(sentence(last))
+        for tracks in last.values():
+            print(sentence(tracks))
 
 
 def sentence(tracks: Tracks) -> str:
     """One line on a sequence: objects, lines, zones."""
     counts = tracks.counts
-    parts = [f"{tracks.sequence}: {_listed(counts.objects)} in {tracks.frame + 1} frames"]
+    number = tracks.frame + 1
+    parts = [f"{tracks.sequence}: {_listed(counts.objects)} in {number} frame{'s' * (number > 1)}"]
     parts += [f"{line.name}: {_listed(line.to_left)} to the left, {_listed(line.to_right)} to the right"
               for line in counts.lines]  # fmt: skip
     parts += [f"{zone.name}: {_listed(zone.entered)} in all, {zone.most} at most" for zone in counts.zones]

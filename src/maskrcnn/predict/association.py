@@ -1,69 +1,56 @@
 """The trackers of the `trackers` library with what they lack for instances: classes, and the overlap of masks.
 
-The library compares boxes alone, and knows its tracks by their boxes. Here every box that it hands around is looked up:
-which detection it is, or which track, and what that one looked like when it was seen last.
+The library compares boxes alone, and hands boxes around without saying whose they are. So here no two boxes of a frame
+are alike, and each is looked up: which detection it is, or which track, and what that one looked like when it was seen
+last. OC-SORT is not among the methods: half of its comparisons cannot be replaced from outside.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import supervision as sv
 import trackers
-from trackers.utils.state_representations import XCYCSRStateEstimator, XCYCWHStateEstimator, XYXYStateEstimator
+from trackers.utils.state_representations import XCYCWHStateEstimator, XYXYStateEstimator
 
 from maskrcnn.instances import Instances
 
+APART = 1 / 64
+"""Pixels between two boxes that would be alike; so many that no rounding makes them alike again."""
 Window = tuple[np.ndarray, int, int]
 """(mask (h, w) bool, top, left)."""
 
 
 @dataclass(eq=False)
 class _Look:
-    """A detection, or a track as it was seen last: box (4,), class, where masks are compared its pixels, and when."""
+    """A detection, or a track as it was seen last: box (4,), class, and where masks are compared its pixels."""
 
     box: np.ndarray
     label: int
     window: Window | None
-    frame: int
 
 
 class _Known:
     """Who is who in this frame, by the bytes of boxes: its detections, and the tracks where they are expected in it."""
 
     def __init__(self) -> None:
-        self.frame = 0
         self.detections: dict[bytes, _Look] = {}
-        self._tracks: dict[bytes, list[Any]] = {}
+        self.tracks: dict[bytes, Any] = {}
 
-    def begin(self, boxes: np.ndarray, instances: Instances, keep: np.ndarray, masks: bool) -> None:
-        """The next frame, with those of its instances that are kept; `boxes` (N, 4) none like another."""
-        self.frame += 1
-        self.detections = {
-            _key(box): _Look(box, int(instances.labels[i]), instances.window(i) if masks else None, self.frame)
-            for box, i in zip(boxes, keep.tolist(), strict=True)
-        }
-        self._tracks = {}
+    def begin(self, boxes: np.ndarray, instances: Instances, keep: np.ndarray, masks: bool) -> np.ndarray:
+        """The next frame, with those of its instances that are kept; returns their boxes (K, 4), none like another."""
+        self.detections, self.tracks = {}, {}
+        apart = []
+        for box, index in zip(boxes.astype(np.float64), keep.tolist(), strict=True):
+            window = instances.window(index) if masks else None
+            apart.append(_put(self.detections, box, _Look(box, int(instances.labels[index]), window)))
+        return np.array(apart, np.float64).reshape(-1, 4)
 
-    def expect(self, box: np.ndarray, track: Any) -> None:
-        """A track, whose `look` changes when it is found, is expected at a box."""
-        tracks = self._tracks.setdefault(_key(box), [])
-        if track not in tracks:
-            tracks.append(track)
-
-    def tracks(self, boxes: np.ndarray) -> list[_Look]:
-        """Those at some boxes. Of several at one box they come in the order in which the library asked where they are,
-        which is its own, without those that are found already."""
-        found, turns = [], Counter[bytes]()
-        for key in map(_key, boxes):
-            looks = [track.look for track in self._tracks[key]]
-            waiting = [look for look in looks if look.frame < self.frame] or looks
-            found.append(waiting[turns[key] % len(waiting)])
-            turns[key] += 1
-        return found
+    def expect(self, box: np.ndarray, track: Any) -> np.ndarray:
+        """A track, whose `look` changes when it is found, is expected at a box; returns the one that stands for it."""
+        return _put(self.tracks, np.array(box, np.float64), track)
 
 
 class _Overlap(trackers.BaseIoU):
@@ -74,7 +61,7 @@ class _Overlap(trackers.BaseIoU):
 
     def _compute(self, boxes_1: np.ndarray, boxes_2: np.ndarray) -> np.ndarray:
         """(N, 4) of tracks, (M, 4) of detections -> (N, M)."""
-        tracks = self._known.tracks(boxes_1)
+        tracks = [self._known.tracks[_key(box)].look for box in boxes_1]
         found = [self._known.detections[_key(box)] for box in boxes_2]
         overlaps = np.asarray(sv.box_iou_batch(boxes_1, boxes_2), np.float64)
         overlaps *= np.array([t.label for t in tracks])[:, None] == np.array([d.label for d in found])
@@ -88,7 +75,7 @@ class Associator:
     """One tracker of the library, for one film.
 
     Args:
-        method: "bytetrack", "ocsort", "sort" or "botsort".
+        method: "bytetrack", "sort" or "botsort".
         masks: compare masks, not boxes.
         rate: frames a second.
         score: detections from this score on begin a track.
@@ -124,10 +111,8 @@ class Associator:
         keep = np.flatnonzero(np.isfinite(instances.boxes).all(axis=1))
         if self._all_at_once:
             keep = keep[instances.scores[keep] >= self._score]
-        boxes = _told_apart(instances.boxes[keep])
-        self._known.begin(boxes, instances, keep, self._masks)
         detections = sv.Detections(
-            xyxy=boxes,
+            xyxy=self._known.begin(instances.boxes[keep], instances, keep, self._masks),
             confidence=instances.scores[keep].astype(np.float32),
             class_id=instances.labels[keep].astype(int),
             data={"index": keep},
@@ -138,6 +123,10 @@ class Associator:
         if len(found):
             ids[found.data["index"]] = found.tracker_id
         return ids
+
+    def alive(self) -> set[int]:
+        """Numbers, from 0, of the objects that are there or waited for."""
+        return {track.tracker_id for track in self._tracker.tracks}
 
 
 def _remembering(estimator: type, known: _Known) -> type:
@@ -150,13 +139,10 @@ def _remembering(estimator: type, known: _Known) -> type:
 
         def update(self, bbox: np.ndarray) -> None:
             super().update(bbox)
-            self.look = known.detections.get(_key(bbox), self.look)
+            self.look = known.detections[_key(bbox)]
 
         def state_to_bbox(self) -> np.ndarray:
-            box = super().state_to_bbox()
-            for place in (box, self.look.box):  # OC-SORT also asks where they were seen last
-                known.expect(place, self)
-            return box
+            return known.expect(super().state_to_bbox(), self)
 
     return Remembering
 
@@ -165,14 +151,12 @@ def _key(box: np.ndarray) -> bytes:
     return np.asarray(box, np.float64).tobytes()
 
 
-def _told_apart(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) float64, a copy where none is like another: two classes may have the same box to the last bit."""
-    boxes, taken = boxes.astype(np.float64), set()
-    for box in boxes:
-        while _key(box) in taken:
-            box[2] += 1 / 64  # so much that rounding keeps the tracks apart too
-        taken.add(_key(box))
-    return boxes
+def _put(owners: dict[bytes, Any], box: np.ndarray, owner: Any) -> np.ndarray:
+    """Write an owner at its box, which is moved a little where that of another is the same; in place, and returned."""
+    while owners.get(_key(box), owner) is not owner:
+        box[2] += APART
+    owners[_key(box)] = owner
+    return box
 
 
 def _mask_overlap(track: _Look, expected: np.ndarray, detection: _Look) -> float:
@@ -193,7 +177,6 @@ def _mask_overlap(track: _Look, expected: np.ndarray, detection: _Look) -> float
 _BOTH = ("track_activation_threshold", "high_conf_det_threshold")
 _METHODS: dict[str, tuple[Any, type, tuple[str, ...]]] = {
     "bytetrack": (trackers.ByteTrackTracker, XYXYStateEstimator, _BOTH),
-    "ocsort": (trackers.OCSORTTracker, XCYCSRStateEstimator, ("high_conf_det_threshold",)),
     "sort": (trackers.SORTTracker, XYXYStateEstimator, ("track_activation_threshold",)),
     "botsort": (trackers.BoTSORTTracker, XCYCWHStateEstimator, _BOTH),
 }

@@ -6,9 +6,8 @@ An object is where the middle of its mask is. Memory follows the objects that ar
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import supervision as sv
@@ -17,24 +16,27 @@ from maskrcnn.errors import ConfigError
 from maskrcnn.instances import Instances
 from maskrcnn.tracks import Counts, LineCount, ZoneCount
 
-Ends = tuple[float, float, float, float]
 STEADY = 2
 """Frames on the other side of a line before that counts: one that stands on it shakes."""
+Ends = tuple[float, float, float, float]
+Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(eq=False)
 class _Life:
-    """One object from when it came to when it is given up."""
+    """One object from when it came to when it is given up.
 
-    trail: deque[tuple[float, float]]
-    labels: Counter[int] = field(default_factory=Counter)
+    Attributes:
+        label: its class.
+        trail: (x, y, seconds), the last one last.
+        zones: names of those that it has been in.
+        sides: of each line: whether it is on the left of it, and for how many frames it has been on the other side.
+    """
+
+    label: int
+    trail: deque[tuple[float, float, float]] = field(default_factory=deque)
     zones: set[str] = field(default_factory=set)
-    last: int = 0  # frame
-
-    @property
-    def label(self) -> int:
-        """What it was most often; of two the one that came first."""
-        return self.labels.most_common(1)[0][0]
+    sides: dict[str, tuple[bool, int]] = field(default_factory=dict)
 
 
 class Counting:
@@ -45,8 +47,7 @@ class Counting:
         size: (height, width) of its frames.
         lines: name -> (x0, y0, x1, y1).
         zones: name -> (x, y) of three corners or more.
-        trail: frames that a trail reaches back.
-        forget: frames after which an object out of sight has its number no more.
+        trail: seconds that a trail reaches back.
 
     Raises:
         ConfigError: a line or zone that is not in the picture, or has no length or area.
@@ -57,46 +58,73 @@ class Counting:
         classes: tuple[str, ...],
         size: tuple[int, int],
         lines: Mapping[str, Ends],
-        zones: Mapping[str, tuple[tuple[float, float], ...]],
-        trail: int,
-        forget: int,
+        zones: Mapping[str, Corners],
+        trail: float,
     ) -> None:
-        self._classes, self._trail, self._forget = classes, trail, forget
+        self._classes, self._trail = classes, trail
         self._lives: dict[int, _Life] = {}
-        self._gone: Counter[int] = Counter()
-        self._lines = {name: _line(name, ends, size) for name, ends in lines.items()}
+        self._objects: Counter[int] = Counter()
+        for name, ends in lines.items():
+            _check_line(name, ends, size)
+        self._lines, self._corners = dict(lines), dict(zones)
         self._zones = {name: _zone(name, corners, size) for name, corners in zones.items()}
-        self._ends, self._corners = dict(lines), dict(zones)
+        self._crossed: dict[tuple[str, bool], Counter[int]] = {
+            (n, left): Counter() for n in lines for left in (False, True)
+        }
         self._most: Counter[str] = Counter()
         self._entered: dict[str, Counter[int]] = {name: Counter() for name in zones}
 
-    def add(self, instances: Instances, ids: np.ndarray, frame: int) -> tuple[list[np.ndarray], Counts]:
-        """(trails, counts) after one more frame; `ids` (N,) from 1, each once."""
-        middles = instances.centroids
-        for number, label, middle in zip(ids.tolist(), instances.labels.tolist(), middles.tolist(), strict=True):
-            life = self._lives.setdefault(number, _Life(deque(maxlen=self._trail)))
-            life.trail.append((middle[0], middle[1]))
-            life.labels[label] += 1
-            life.last = frame
-        for number in [number for number, life in self._lives.items() if frame - life.last > self._forget]:
-            self._gone[self._lives.pop(number).label] += 1
-        self._cross()
+    def add(
+        self, instances: Instances, ids: np.ndarray, alive: Collection[int], seconds: float
+    ) -> tuple[list[np.ndarray], Counts]:
+        """(trails, counts) after one more frame.
+
+        Args:
+            instances: its tracked instances.
+            ids: (N,) their numbers, each once.
+            alive: numbers of the objects that are there or waited for.
+            seconds: time of the frame.
+        """
+        for number in [number for number in self._lives if number not in alive]:
+            del self._lives[number]
+        for number, label, (x, y) in zip(
+            ids.tolist(), instances.labels.tolist(), instances.centroids.tolist(), strict=True
+        ):
+            if number not in self._lives:
+                self._lives[number] = _Life(label)
+                self._objects[label] += 1
+            trail = self._lives[number].trail
+            trail.append((x, y, seconds))
+            while trail[0][2] < seconds - self._trail:
+                trail.popleft()
+        for name, ends in self._lines.items():
+            self._cross(name, ends)
         inside = {name: self._enter(name, ids) for name in self._zones}
-        trails = [np.array(self._lives[number].trail, np.float32) for number in ids.tolist()]
+        trails = [np.array(self._lives[number].trail, np.float32)[:, :2] for number in ids.tolist()]
         return trails, self._counts(inside)
 
-    def _cross(self) -> None:
-        """Those out of sight stand where they were, so that one who is hidden on the line is counted too."""
-        everybody = self._points(list(self._lives))
-        for line in self._lines.values():
-            line.trigger(everybody)
+    def _cross(self, name: str, ends: Ends) -> None:
+        """Those out of sight stand where they were, so that one who is hidden at the line is counted too."""
+        start, way = np.array(ends[:2]), np.subtract(ends[2:], ends[:2])
+        for life in self._lives.values():
+            step = np.array(life.trail[-1][:2]) - start
+            if not 0 <= step @ way <= way @ way:
+                continue  # beside the line, not before or behind it
+            left = bool(way[0] * step[1] - way[1] * step[0] < 0)  # y points downwards
+            was, other = life.sides.get(name, (left, 0))
+            other = other + 1 if left != was else 0
+            if other == STEADY:
+                self._crossed[name, left][life.label] += 1
+                was, other = left, 0
+            life.sides[name] = was, other
 
     def _enter(self, name: str, ids: np.ndarray) -> Counter[int]:
         """Labels of those of this frame that are in the zone."""
-        within = self._zones[name].trigger(self._points(ids.tolist()))
+        lives = [self._lives[number] for number in ids.tolist()]
+        points = np.array([life.trail[-1][:2] for life in lives], np.float32).reshape(-1, 2)
+        within = self._zones[name].trigger(sv.Detections(np.concatenate([points, points], axis=1)))
         inside: Counter[int] = Counter()
-        for number in ids[within].tolist():
-            life = self._lives[number]
+        for life in (life for life, there in zip(lives, within.tolist(), strict=True) if there):
             inside[life.label] += 1
             if name not in life.zones:
                 life.zones.add(name)
@@ -104,44 +132,30 @@ class Counting:
         self._most[name] = max(self._most[name], inside.total())
         return inside
 
-    def _points(self, ids: list[int]) -> sv.Detections:
-        """The middles as boxes without extent."""
-        points = np.array([self._lives[number].trail[-1] for number in ids], np.float32).reshape(-1, 2)
-        labels = np.array([self._lives[number].label for number in ids], int)
-        return sv.Detections(np.concatenate([points, points], axis=1), class_id=labels, tracker_id=np.array(ids, int))
-
     def _counts(self, inside: Mapping[str, Counter[int]]) -> Counts:
-        objects = self._gone + Counter(life.label for life in self._lives.values())
-        lines = tuple(
-            LineCount(
-                name, self._ends[name], self._named(line.in_count_per_class), self._named(line.out_count_per_class)
-            )
-            for name, line in self._lines.items()
-        )
-        zones = tuple(
-            ZoneCount(
-                name, self._corners[name], self._named(inside[name]), self._most[name], self._named(self._entered[name])
-            )
-            for name in self._zones
-        )
-        return Counts(self._named(objects), lines, zones)
+        crossed = {key: self._named(counts) for key, counts in self._crossed.items()}
+        lines = [LineCount(name, ends, crossed[name, True], crossed[name, False]) for name, ends in self._lines.items()]
+        zones = [
+            ZoneCount(name, corners, self._named(inside[name]), self._most[name], self._named(self._entered[name]))
+            for name, corners in self._corners.items()
+        ]
+        return Counts(self._named(self._objects), tuple(lines), tuple(zones))
 
-    def _named(self, counts: Mapping[Any, int]) -> dict[str, int]:
-        """In the order of the classes."""
-        return {self._classes[label]: counts[label] for label in sorted(counts)}
+    def _named(self, counts: Mapping[int, int]) -> dict[str, int]:
+        """In the order of the classes; two of one name are one."""
+        named: dict[str, int] = {}
+        for label in sorted(counts):
+            named[self._classes[label]] = named.get(self._classes[label], 0) + counts[label]
+        return named
 
 
-def _line(name: str, ends: Ends, size: tuple[int, int]) -> sv.LineZone:
-    start, end = ends[:2], ends[2:]
-    _check_inside("line", name, (start, end), size)
-    if start == end:
+def _check_line(name: str, ends: Ends, size: tuple[int, int]) -> None:
+    _check_inside("line", name, (ends[:2], ends[2:]), size)
+    if ends[:2] == ends[2:]:
         raise ConfigError(f"line {name}: has no length; give two different points", field="lines")
-    return sv.LineZone(
-        sv.Point(*start), sv.Point(*end), triggering_anchors=[sv.Position.CENTER], minimum_crossing_threshold=STEADY
-    )
 
 
-def _zone(name: str, corners: tuple[tuple[float, float], ...], size: tuple[int, int]) -> sv.PolygonZone:
+def _zone(name: str, corners: Corners, size: tuple[int, int]) -> sv.PolygonZone:
     _check_inside("zone", name, corners, size)
     zone = sv.PolygonZone(np.rint(np.array(corners)).astype(int), triggering_anchors=[sv.Position.CENTER])
     if not zone.mask.any():

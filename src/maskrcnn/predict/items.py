@@ -82,6 +82,7 @@ class Items:
         cache: folder of what is downloaded; needed for addresses alone.
         capture: opens cameras and live addresses.
         done: whether an item of this key need not come again.
+        names: of the results, those taken so far.
     """
 
     sources: Any
@@ -93,7 +94,7 @@ class Items:
     """Items left out because they are done."""
 
     def __post_init__(self) -> None:
-        self._names = Names()
+        self.names = Names()
         self._entries = _entries(self.sources, eager=True)
         self._warn_of_endless()
 
@@ -161,12 +162,12 @@ class Items:
             yield from self._address(entry)
         else:
             path = getattr(entry, "path", None)  # of a record
-            name = self._names.free(Path(path).stem if path else f"image_{number}")
+            name = self.names.free(Path(path).stem if path else f"image_{number}")
             yield Item(lambda: entry, Place(name=name), None if path is None else str(path))
 
     def _file(self, path: Path, key: str) -> Iterator[Item]:
         suffix = path.suffix.lower()
-        name = self._names.free(path.stem or "image")
+        name = self.names.free(path.stem or "image")
         if suffix in film.SUFFIXES:
             yield from self._film(path, name, key)
             return
@@ -186,7 +187,7 @@ class Items:
             yield Item(partial(pages.read_page, path, number), place)
 
     def _window(self, window: pages.Window) -> Item:
-        name = self._names.free(f"{window.path.stem}_{window.rows[0]}_{window.columns[0]}")
+        name = self.names.free(f"{window.path.stem}_{window.rows[0]}_{window.columns[0]}")
         key = f"{key_of(window.path)}@{window.rows}{window.columns}"
         return Item(partial(pages.read_window, window, self.pixels), pages.place_of_window(window, name, key))
 
@@ -197,7 +198,7 @@ class Items:
 
     def _live(self, source: str) -> Iterator[Item]:
         start = time.strftime("%Y%m%d-%H%M%S")  # each recording is one of its own
-        name = self._names.free(f"{f'camera_{source}' if source.isdecimal() else _host(source)}_{start}")
+        name = self.names.free(f"{f'camera_{source}' if source.isdecimal() else _host(source)}_{start}")
         frames = film.latest(self.capture(source))
         try:
             for number, frame in frames:
@@ -210,7 +211,7 @@ class Items:
             raise DataError(f"{url} must be downloaded; give a cache folder")
         plain = unquote(urlsplit(url).path)
         if "{" not in url and Path(plain).suffix.lower() not in (*film.SUFFIXES, *pages.SUFFIXES):
-            name = self._names.free(Path(plain).stem or "image")
+            name = self.names.free(Path(plain).stem or "image")
             # In the thread that decodes, so that several come at once.
             yield Item(partial(local_copy, url, self.cache, most_bytes=MOST_DOWNLOADED), Place(name=name, key=url))
             return

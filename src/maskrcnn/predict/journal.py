@@ -7,6 +7,7 @@ The first line holds the settings of the run. A line that was cut off by a crash
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -91,14 +92,22 @@ class Journal:
 
     def close_film(self, key: str) -> None:
         """All frames of a film are in its file: a restart need not begin it again. `key`: of one of its frames."""
-        self._file.write(json.dumps({"film_done": key.rpartition("#")[0]}).encode() + b"\n")
+        self._file.write(json.dumps({"film_done": _file(key)}).encode() + b"\n")
         self._file.flush()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The lines in order; of two with the same name the last one, as its files are the ones that are there."""
-        last = {line["name"]: number for number, line in enumerate(self._lines()) if "instances" in line}
+        """The lines in order; of two with the same name the last one, as its files are the ones that are there. A film
+        that has changed since leaves nothing of what it was."""
+        last: dict[str, int] = {}
+        films: dict[str, str] = {}
         for number, line in enumerate(self._lines()):
-            if "instances" in line and last[line["name"]] == number:
+            if "instances" in line:
+                last[line["name"]] = number
+                films[_film(line["name"])] = _file(line["key"])
+        for number, line in enumerate(self._lines()):
+            if "instances" not in line or last[line["name"]] != number:
+                continue
+            if line["frame"] is None or films[_film(line["name"])] == _file(line["key"]):
                 yield line
 
     def close(self) -> None:
@@ -113,6 +122,11 @@ class Journal:
 
     def _continue(self, head: bytes) -> None:
         first = self._file.readline()
+        if first != head and not self._file.readline():  # that run has found nothing
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(head)
+            return
         if first != head:
             self._file.close()
             raise ConfigError(
@@ -138,9 +152,34 @@ class Journal:
         self._done = {
             key
             for key, film in keys
-            if not (self._whole_films if film else self._tracked) or (film and key.rpartition("#")[0] in films)
+            if not (self._whole_films if film else self._tracked) or (film and _file(key) in films)
         }
         self.resumed = len(self._done)
+        if any(key not in self._done for key, _ in keys):
+            self._forget()
+
+    def _forget(self) -> None:
+        """Write the file anew without the images that come again."""
+        assert self.path is not None
+        partial = self.path.with_name(f".{self.path.name}.part")
+        with partial.open("wb") as file:
+            self._file.seek(0)
+            for text in self._file:
+                line = json.loads(text)
+                if not line.get("key") or line["key"] in self._done:
+                    file.write(text)
+        self._file.close()
+        os.replace(partial, self.path)
+        self._file = self.path.open("r+b")
+        self._file.seek(0, os.SEEK_END)
+
+
+def _film(name: str) -> str:
+    return name.rpartition("_")[0]
+
+
+def _file(key: str) -> str:
+    return key.rpartition("#")[0]
 
 
 def instances_of(line: Mapping[str, Any]) -> Instances:

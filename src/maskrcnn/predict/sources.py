@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,22 +57,33 @@ def is_image(item: Any) -> bool:
 
 
 def files_of(source: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """The file, or those of a folder or pattern that have one of the suffixes, sorted. Raises `DataError`: none."""
+    """The file, or those of a folder or pattern that have one of the suffixes, frame2 before frame10.
+
+    Raises:
+        DataError: there is none.
+    """
     path = Path(source)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if _counts(file.relative_to(path), suffixes) and file.is_file())
+        files = (file for file in path.rglob("*") if _counts(file.relative_to(path), suffixes) and file.is_file())
+        found = sorted(files, key=_in_order)
         if not found:
             raise DataError(f"no image in this folder; looked for {' '.join(suffixes)}", path=path)
         return found
     if path.exists():
         return [path]
     if glob.has_magic(str(source)):
-        matches = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
+        matches = sorted((Path(name) for name in glob.glob(str(source), recursive=True)), key=_in_order)
         found = [file for file in matches if _counts(Path(file.name), suffixes) and file.is_file()]
         if not found:
             raise DataError(f"no image fits this pattern; looked for {' '.join(suffixes)}", path=path)
         return found
     raise DataError("no such file or folder; check the path", path=path)
+
+
+def _in_order(path: Path) -> list[list[tuple[int, str]]]:
+    """As people count."""
+    parts = (re.split(r"(\d+)", part) for part in path.parts)
+    return [[(int(text), "") if text.isdecimal() else (-1, text) for text in part] for part in parts]
 
 
 def _counts(path: Path, suffixes: tuple[str, ...]) -> bool:

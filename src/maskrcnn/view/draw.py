@@ -18,11 +18,12 @@ from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
 from maskrcnn.structures import Record
+from maskrcnn.tracks import Counts
 from maskrcnn.view.keypoints import draw_keypoints
-from maskrcnn.view.tracks import draw_tracks
+from maskrcnn.view.tracks import draw_counts, draw_tracks
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image
 
 # Neighbours differ in hue and in lightness; the first eight are told apart by colour-blind people too (Okabe and Ito).
 COLORS = (
@@ -168,7 +169,7 @@ def _draw(
         instances, pixels = _enlarged(instances, scale), pixels.repeat(scale, 0).repeat(scale, 1)
     tracks, line = instances.tracks, _line_width(instances)
     if not len(instances):
-        return pixels if tracks is None else draw_tracks(pixels, tracks, [], line, _font(instances.size))
+        return pixels if tracks is None else _counted(draw_tracks(pixels, tracks, [], line), tracks.counts)
     sv = _supervision()
     # Best last, so that it lies on top; and supervision wants BGR.
     colors, scene = _color_numbers(instances, color_by)[::-1], np.ascontiguousarray(pixels[:, :, ::-1])
@@ -185,9 +186,11 @@ def _draw(
     if instances.keypoints is not None:
         scene = draw_keypoints(scene, instances, strokes[::-1], line)
     if tracks is not None:
-        scene = draw_tracks(scene, tracks, strokes[::-1], line, _font(instances.size))
+        scene = draw_tracks(scene, tracks, strokes[::-1], line)
     if names:
         scene = _label(scene, detections, names[::-1], colors, instances.size, always)
+    if tracks is not None:
+        scene = _counted(scene, tracks.counts)
     return np.ascontiguousarray(scene[:, :, ::-1])
 
 
@@ -309,10 +312,11 @@ def _font_size(size: tuple[int, int]) -> int:
     return int(np.clip(round(min(size) / 40), SMALLEST, 60))
 
 
-def _font(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
+def _counted(scene: np.ndarray, counts: Counts) -> np.ndarray:
     from PIL import ImageFont
 
-    return ImageFont.truetype(font_path(), _font_size(size))
+    font = ImageFont.truetype(font_path(), _font_size((scene.shape[0], scene.shape[1])))
+    return draw_counts(scene, counts, font)
 
 
 def _readable_on(color: str) -> str:

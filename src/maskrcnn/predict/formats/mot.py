@@ -6,11 +6,14 @@ Boxes and masks: original frame, pixels; frames from 1.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from maskrcnn.errors import DataError
 from maskrcnn.predict.whole import write_whole
 
 Line = Mapping[str, Any]
@@ -31,28 +34,34 @@ def write_masks(lines: Iterable[Line], folder: Path) -> list[Path]:
 
 def write_counts(lines: Iterable[Line], path: Path) -> Path:
     """A dict of sequences: `frames`, `objects` by class, `lines` and `zones`, see `maskrcnn.tracks.Counts`."""
-    counted = {name: {"frames": last["frame"] + 1, **last["counts"]} for name, last in _last(lines)}
+    last = {line["tracks"]["sequence"]: line["tracks"] for line in _tracked(lines)}
+    counted = {name: {"frames": tracks["frame"] + 1, **tracks["counts"]} for name, tracks in last.items()}
     return write_whole(path, lambda file: file.write(json.dumps(counted, indent=1).encode()))
 
 
-def _last(lines: Iterable[Line]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, frames in groupby(_tracked(lines), key=lambda line: line["tracks"]["sequence"]):
-        tracks: Mapping[str, Any] = {}
-        for line in frames:
-            tracks = line["tracks"]
-        yield name, tracks
-
-
 def _write(lines: Iterable[Line], folder: Path, kind: str, row: Callable[[int, Line, Mapping], str]) -> list[Path]:
-    paths = []
-    for name, frames in groupby(_tracked(lines), key=lambda line: line["tracks"]["sequence"]):
-        texts = (
-            f"{row(line['tracks']['frame'] + 1, line, found)}\n".encode()
-            for line in frames
-            for found in sorted(line["instances"], key=lambda found: found["track_id"])
-        )
-        paths.append(write_whole(folder / f"{name}_{kind}.txt", lambda file, texts=texts: file.writelines(texts)))  # type: ignore[misc]
-    return paths
+    """A file for each sequence; their frames may come in turns."""
+    parts: dict[str, Path] = {}
+    try:
+        for name, frames in groupby(_tracked(lines), key=lambda line: line["tracks"]["sequence"]):
+            new = name not in parts
+            parts[name] = folder / f".{_as_file(name)}_{kind}.part"
+            with parts[name].open("wb" if new else "ab") as file:
+                for line in frames:
+                    for found in sorted(line["instances"], key=lambda found: found["track_id"]):
+                        file.write(f"{row(line['tracks']['frame'] + 1, line, found)}\n".encode())
+        paths = {name: folder / f"{_as_file(name)}_{kind}.txt" for name in parts}
+        for name, path in paths.items():
+            os.replace(parts[name], path)
+    except OSError as error:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise DataError(f"cannot write: {error.strerror or error}; free some space", path=folder) from error
+    return list(paths.values())
+
+
+def _as_file(name: str) -> str:
+    return re.sub(r'[\\/:*?"<>|\0]', "_", name) or "film"
 
 
 def _tracked(lines: Iterable[Line]) -> Iterator[Line]:
