@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +27,8 @@ from tests.predict.test_items import write_film
 from tests.predict.test_predictor import Fake
 
 
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """What `M` loads; its `seen` counts the passes."""
-    fake = Fake()
+def load_always(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the command names, this is the model; its `seen` counts the passes of each run."""
 
     def load(path: str, **options: Any) -> Predictor:
         predictor = Predictor(fake, "cpu")  # type: ignore[arg-type]
@@ -37,6 +36,28 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
         return predictor
 
     monkeypatch.setattr("maskrcnn.predict.predictor.Predictor.load", load)
+
+
+@contextlib.contextmanager
+def interrupted_in(passes: int) -> Iterator[None]:
+    """Ctrl-C while the network's pass of this number is worked on."""
+    whole = Predictor._instances
+
+    def interrupted(self: Predictor, *given: Any) -> Any:
+        if len(self.model.seen) == passes:  # type: ignore[union-attr]
+            raise KeyboardInterrupt
+        return whole(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "_instances", interrupted)
+        yield
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """What `M` loads."""
+    fake = Fake()
+    load_always(fake, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for index in range(4):
@@ -77,18 +98,10 @@ def test_other_settings_are_another_run(model: Fake, capsys: pytest.CaptureFixtu
     )
 
 
-def test_ctrl_c_keeps_what_is_done(model: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Predictor._instances
-
-    def interrupted(self: Predictor, *given: Any) -> Any:
-        if len(self.model.seen) == 3:  # type: ignore[union-attr]
-            raise KeyboardInterrupt
-        return whole(self, *given)
-
-    monkeypatch.setattr(Predictor, "_instances", interrupted)
-    assert run("in", "--out", "o", "--save", "json,csv,overlay") == 130
+def test_ctrl_c_keeps_what_is_done(model: Fake) -> None:
+    with interrupted_in(3):
+        assert run("in", "--out", "o", "--save", "json,csv,overlay") == 130
     assert names("o/predictions.json") == ["0.png", "1.png"]
-    monkeypatch.setattr(Predictor, "_instances", whole)
     assert run("in", "--out", "o", "--save", "json,csv,overlay") == 0
     assert len(model.seen) == 2
     assert names("o/predictions.json") == ["0.png", "1.png", "2.png", "3.png"]
@@ -130,19 +143,11 @@ def test_a_film_becomes_a_film(model: Fake) -> None:
     assert film_facts("o/f.mp4").frames == 5
 
 
-def test_an_interrupted_film_is_begun_again(model: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_film_is_begun_again(model: Fake) -> None:
     write_film(Path("f.mp4"))
-    whole = Predictor._instances
-
-    def interrupted(self: Predictor, *given: Any) -> Any:
-        if len(self.model.seen) == 3:  # type: ignore[union-attr]
-            raise KeyboardInterrupt
-        return whole(self, *given)
-
-    monkeypatch.setattr(Predictor, "_instances", interrupted)
-    assert run("f.mp4", "--out", "o") == 130
+    with interrupted_in(3):
+        assert run("f.mp4", "--out", "o") == 130
     assert film_facts("o/f.mp4").frames == 2
-    monkeypatch.setattr(Predictor, "_instances", whole)
     assert run("f.mp4", "--out", "o") == 0
     assert film_facts("o/f.mp4").frames == 5
     assert names("o/predictions.json") == [f"f_{number:06}" for number in range(5)]

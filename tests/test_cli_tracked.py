@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import hotcoco.mask as coco_mask
 import numpy as np
@@ -26,6 +26,7 @@ from maskrcnn.predict.track import Method, Overlap, Tracker, Tracking
 from maskrcnn.structures import Detections
 from maskrcnn.view.draw import draw_instances
 from tests.predict.test_predictor import Fake
+from tests.test_cli_predicted import interrupted_in, load_always
 
 trackers = pytest.importorskip("trackers", reason="pip install 'maskrcnn[video]'")
 SIZE = (64, 96)
@@ -72,13 +73,7 @@ def write_film(path: Path, steps: Sequence[int] = range(STEPS)) -> Path:
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finder:
     fake = Finder()
-
-    def load(path: str, **options: Any) -> Predictor:
-        predictor = Predictor(fake, "cpu")  # type: ignore[arg-type]
-        predictor.model.seen = fake.seen = []  # type: ignore[union-attr]
-        return predictor
-
-    monkeypatch.setattr("maskrcnn.predict.predictor.Predictor.load", load)
+    load_always(fake, monkeypatch)
     monkeypatch.chdir(tmp_path)
     return fake
 
@@ -207,19 +202,11 @@ def test_a_film_and_a_folder_of_one_name(model: Finder) -> None:
         assert len(Path("o/street_2_mot.txt").read_text().splitlines()) == 6
 
 
-def test_an_interrupted_film_is_tracked_from_its_start(model: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_film_is_tracked_from_its_start(model: Finder) -> None:
     write_film(Path("f.mp4"))
-    whole = Predictor._instances
-
-    def interrupted(self: Predictor, *given: Any) -> Any:
-        if len(self.model.seen) == 6:  # type: ignore[union-attr]
-            raise KeyboardInterrupt
-        return whole(self, *given)
-
-    monkeypatch.setattr(Predictor, "_instances", interrupted)
-    assert run("f.mp4", "--out", "o", "--track", "--save", "mot,counts") == 130
+    with interrupted_in(6):
+        assert run("f.mp4", "--out", "o", "--track", "--save", "mot,counts") == 130
     assert json.loads(Path("o/counts.json").read_text())["f"]["frames"] == 5
-    monkeypatch.setattr(Predictor, "_instances", whole)
     assert run("f.mp4", "--out", "o", "--track", "--save", "mot,counts") == 0
     assert len(model.seen) == STEPS
     assert json.loads(Path("o/counts.json").read_text())["f"]["frames"] == STEPS

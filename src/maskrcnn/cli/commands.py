@@ -42,7 +42,7 @@ def train(given: Any) -> None:
     else:
         config, reasons, dataset, val = _planned(given)
         weights = None if given.resume else _weights(given.weights, config.model)
-    _say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
+    say("\n".join(["the plan", *(f"  {reason}" for reason in reasons)]))
     from maskrcnn.training.loop import train as run_training
 
     run = run_training(
@@ -55,7 +55,7 @@ def train(given: Any) -> None:
         resume=given.resume,
         device=given.device,
     )
-    _say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
+    say(f"next: maskrcnn predict {run.checkpoint} IMAGES --out {Path(given.out) / 'predictions'}")
 
 
 def export(given: Any) -> None:
@@ -286,19 +286,19 @@ def _checked(dataset: Dataset, given: Any) -> Dataset:
     """The data set with its safe repairs made, after saying what is in it and what is wrong with it."""
     from maskrcnn.data.repair import check_and_repair
 
-    _say(dataset.summary(warnings=False))
+    say(dataset.summary(warnings=False))
     if given.check == "none":
         return dataset
     decode = given.check == "all" or (given.check == "auto" and len(dataset) <= MOST_DECODED)
     repaired, problems, sentences = check_and_repair(dataset, decode=decode, progress=_speaks())
     for problem in problems[:TOLD]:
-        _say(str(problem))
+        say(str(problem))
     if len(problems) > TOLD:
-        _say(f"and {len(problems) - TOLD} more: maskrcnn inspect data {' '.join(map(shlex.quote, given.dataset))}")
+        say(f"and {len(problems) - TOLD} more: maskrcnn inspect data {' '.join(map(shlex.quote, given.dataset))}")
     for sentence in sentences:
-        _say(sentence)
+        say(sentence)
     if not decode:
-        _say("only the annotations were checked, the files will be when they are loaded; --check all reads them first")
+        say("only the annotations were checked, the files will be when they are loaded; --check all reads them first")
     return repaired
 
 
@@ -337,7 +337,7 @@ def _weights(weights: str, model: ModelConfig) -> str | Path | None:
     return weights
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print once, however many processes `accelerate launch` started."""
     if _speaks():
         print(text, flush=True)
@@ -347,7 +347,7 @@ def _speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

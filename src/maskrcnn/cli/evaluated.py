@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def evaluate(given: Any) -> None:
     """Measure, explain and compare, as far as it is asked for."""
-    from maskrcnn.cli.commands import _say, _write_json
+    from maskrcnn.cli.commands import say, write_json
     from maskrcnn.cli.measured import measured_data, tiling_of
     from maskrcnn.evaluation.findings import score
 
@@ -29,7 +29,7 @@ def evaluate(given: Any) -> None:
     tiling = tiling_of(given)
     dataset, notes = measured_data(given)
     for note in notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     findings = _found(given, given.model, dataset, tiling)
     other = _found(given, given.compare, dataset, tiling) if given.compare else None
     metrics = score(
@@ -52,7 +52,7 @@ def evaluate(given: Any) -> None:
     if other is not None:
         comparison = _compared(given, findings, other, dataset)
     if given.json:
-        _write_json(Path(given.json), metrics.to_dict())
+        write_json(Path(given.json), metrics.to_dict())
     if given.out:
         from maskrcnn.evaluation.files import write_evaluation
 
@@ -67,7 +67,7 @@ def evaluate(given: Any) -> None:
                 message = f"cannot write: {error.strerror or error}; choose another --out"
                 raise DataError(message, path=page) from error
             files.append(page)
-        _say(f"{', '.join(file.name for file in files)} in {given.out}")
+        say(f"{', '.join(file.name for file in files)} in {given.out}")
 
 
 def _check_places(given: Any) -> None:

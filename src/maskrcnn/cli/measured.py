@@ -147,10 +147,10 @@ def tell_tiling(predictor: Predictor, tiling: Tiling | None) -> None:
     """Say in one line what is chosen for large images."""
     if tiling is None:
         return
-    from maskrcnn.cli.commands import _say
+    from maskrcnn.cli.commands import say
     from maskrcnn.predict.tiles import tiling_line
 
-    _say(tiling_line(predictor, tiling))
+    say(tiling_line(predictor, tiling))
 
 
 def measured_data(given: Any) -> tuple[Dataset, list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn import options
-from maskrcnn.cli.commands import _checked, _config_of, _fields, _say, _weights
+from maskrcnn.cli.commands import _checked, _config_of, _fields, _weights, say
 from maskrcnn.config import Config, TrainConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.pipeline.labels import PLACEHOLDER, is_there, places
@@ -155,10 +155,10 @@ def with_fields(config: Config, fixed: dict[str, Any]) -> Config:
 def _tell(pipeline: Pipeline) -> None:
     classes = f"{pipeline.num_classes} classes"
     model = "Faster R-CNN, without masks" if pipeline.config.model.mask is None else "Mask R-CNN"
-    _say(f"{pipeline.path}: {model} on {pipeline.config.model.backbone.name}, {classes}")
+    say(f"{pipeline.path}: {model} on {pipeline.config.model.backbone.name}, {classes}")
     for kind, sentences in (("not the same here", pipeline.notes), ("ignored", pipeline.ignored)):
         if sentences:
-            _say("\n".join([f"{kind}:", *(f"  {sentence}" for sentence in sentences)]))
+            say("\n".join([f"{kind}:", *(f"  {sentence}" for sentence in sentences)]))
 
 
 # ---------------------------------------------------------------- train
@@ -202,7 +202,7 @@ def planned(given: Any) -> tuple[Config, list[str], Dataset, Dataset | None, Any
         train, val = boxes_from_masks(train), val and boxes_from_masks(val)
     train = _checked(train, given)
     if same:
-        _say("the validation is on the same records")
+        say("the validation is on the same records")
     val = train if same else val and _checked(val, given)
     return config, reasons, train, val, weights
 
