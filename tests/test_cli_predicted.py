@@ -245,8 +245,8 @@ def test_a_full_disk_is_one_sentence(model: Fake, capsys: pytest.CaptureFixture[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "add", add)
         assert run("in", "--out", "o", "--save", "json") == 2
-    said = capsys.readouterr().err
-    assert said == "error: o/results.jsonl: cannot write: No space left on device; free some space\n"
+    said = capsys.readouterr().err.strip()
+    assert said == "error: o/results.jsonl: cannot write: No space left on device; free some space"
     assert run("in", "--out", "o", "--save", "json") == 0
     assert len(model.seen) == 2
     assert len(names("o/predictions.json")) == 4

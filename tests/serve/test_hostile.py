@@ -140,8 +140,11 @@ def test_parts_that_never_end(part: str, predictor: Predictor) -> None:
     content = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {part.format('y' * 4_000_000)}\r\n--{BOUNDARY}--\r\n"
     with live(predictor, megabytes=5) as server:
         reply = server.post(content.encode())
-        assert reply.status == 400
-        assert reply.json["detail"].startswith("the form cannot be read")
+        # Before Starlette 0.40 a field may be as long as the request: then it is no file, which is 422.
+        assert (reply.status, reply.json["detail"][:23]) in [
+            (400, "the form cannot be read"),
+            (422, "image: send a file in a"),
+        ]
 
 
 def test_one_image_means_one(server: Live) -> None:

@@ -354,7 +354,8 @@ def _sentence(message: str, known: set[str]) -> str:
         return f"a command is missing: {', '.join(choices)}; `maskrcnn COMMAND --help` explains it"
     if found := re.match(r'Parser key "(\S+)": Expected a <class \'(\w+)\'>\. Got value: (.*)', message):
         return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
-    union = r'Parser key "(\S+)": Does not validate against any of the Union .*?<class \'(\w+)\'>.* Given value: (.*)'
+    kind = r"<class '((?!NoneType)\w+)'>"
+    union = rf'Parser key "(\S+)": Does not validate against any of the Union .*?{kind}.* Given value: (.*)'
     if found := re.match(union, message):
         return f"--{found[1].replace('_', '-')}: expected {found[2]}, got {found[3]!r}"
     if found := re.match(r"the following arguments are required: (.*)", message):

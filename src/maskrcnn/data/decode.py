@@ -388,4 +388,4 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
         values = np.nan_to_num(values.astype(np.float32, copy=False))
         top = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
         return np.clip(values * top + 0.5, 0, 255).astype(np.uint8)
-    return (np.clip(values, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    return (np.clip(values, 0, min(65535, np.iinfo(values.dtype).max)).astype(np.uint16) >> 8).astype(np.uint8)
