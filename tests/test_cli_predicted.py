@@ -85,7 +85,7 @@ def test_a_restart_skips_what_is_done(model: Fake, capsys: pytest.CaptureFixture
     assert "3 images were done before; --overwrite does them again" in capsys.readouterr().out
     assert sorted(names("o/predictions.json")) == ["0.png", "1.png", "2.png", "3.png", "9.png"]
     assert Path("o/0.jpg").stat().st_mtime_ns == before[Path("o/0.jpg")]
-    assert run("in", "--out", "o", "--overwrite") == 0
+    assert run("in", "--out", "o", "--overwrite", "--save", "overlay, json,") == 0
     assert sorted(names("o/predictions.json")) == ["0.png", "1.png", "2.png", "3.png", "9.png"]
 
 
@@ -122,7 +122,7 @@ def test_a_broken_file_is_reported_and_left_out(model: Fake, capsys: pytest.Capt
     assert run("in", "--out", "o", "--save", "json") == 1
     said = capsys.readouterr().err
     assert "in/1.png" in said
-    assert "1 images could not be read and are left out, see the warnings" in said
+    assert "1 image could not be read and is left out, see the warnings" in said
     assert names("o/predictions.json") == ["0.png", "2.png", "3.png"]
 
 

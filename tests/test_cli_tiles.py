@@ -78,7 +78,7 @@ def test_a_broken_file_is_left_out_in_tiles_too(place: Path, capsys: pytest.Capt
     assert cli.main(command) == 1
     said = capsys.readouterr()
     assert "0.png" in said.err
-    assert "1 images could not be read" in said.err
+    assert "1 image could not be read" in said.err
     images = json.loads(Path("o/predictions.json").read_text())["images"]
     assert [Path(image["file_name"]).name for image in images] == ["1.png"]
 

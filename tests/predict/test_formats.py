@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from maskrcnn.ops.simplify import simplify_ring
 from maskrcnn.predict.formats.geojson import to_geojson
 from maskrcnn.predict.formats.records import outline
 from maskrcnn.predict.results import KINDS, NEED_TRACKS, save_results
+from maskrcnn.predict.whole import write_whole
 
 SIZE = (120, 160)
 UNTRACKED = [kind for kind in KINDS if kind not in NEED_TRACKS]
@@ -191,3 +193,34 @@ def test_supervision_has_the_same() -> None:
     detections = make().to_supervision()
     np.testing.assert_array_equal(detections.mask, masks())
     np.testing.assert_array_equal(detections.xyxy, make().boxes)
+
+
+def test_what_a_person_corrected_is_not_written_over(photo: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "out", tmp_path / "out" / "labelme" / "photo.json"
+    save_results([make(photo)], out, ["labelme"])
+    first = file.read_bytes()
+    assert json.loads(first)["shapes"][0]["description"] == f"{make(photo).scores[0]:.3f}"
+    save_results([make(photo)[:1]], out, ["labelme"])
+    assert file.read_bytes() != first
+    content = json.loads(file.read_text())
+    content["shapes"][0]["label"] = "corrected"
+    file.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"photo\.json: has been corrected and is kept; delete it"):
+        saved = save_results([make(photo)], out, ["labelme"])
+    assert json.loads(file.read_text()) == content
+    assert saved.paths == []
+
+
+def test_results_of_a_model_that_knows_keypoints_but_has_no_head_for_them(photo: Path, tmp_path: Path) -> None:
+    save_results([replace(make(photo), keypoint_names=("head", "tail"))], tmp_path / "out", ["csv", "via", "json"])
+    assert (tmp_path / "out" / "predictions.csv").read_text().count("\n") == 4
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path: Path) -> None:
+    def stopped(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.json", stopped)
+    assert list(tmp_path.iterdir()) == []

@@ -56,6 +56,14 @@ def assert_same(one: Instances, other: Instances) -> None:
     np.testing.assert_allclose(one.roi_masks, other.roi_masks, atol=1e-4)
 
 
+@pytest.mark.parametrize("score", [7, -0.1, float("nan"), "a", None])
+def test_a_threshold_that_cannot_be(score: object) -> None:
+    predictor = Predictor(Fake(), "cpu")  # type: ignore[arg-type]
+    for call in (predictor, lambda image, score: predictor.stream(image, score_threshold=score)):
+        with pytest.raises(ConfigError, match=r"score_threshold: .* must be a number between 0 and 1"):
+            call(photo(32, 40), score)
+
+
 def test_boxes_come_back_in_the_original_frame() -> None:
     """32 x 40 becomes 64 x 80 (twice as large), so boxes are halved; invalid rows are dropped."""
     instances = Predictor(Fake(), "cpu")(photo(32, 40))  # type: ignore[arg-type]

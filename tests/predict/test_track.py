@@ -306,6 +306,7 @@ def test_messages(monkeypatch: pytest.MonkeyPatch) -> None:
         (Tracking(lines={"a": (1, 2, 1, 2)}), "line a: has no length; give two different points"),
         (Tracking(lines={"a": (1, 2, 1, 300)}), "line a: 1,300 is not in the picture, which has 200 x 120 pixels"),
         (Tracking(zones={"z": ((0, 0), (9, 9))}), "zone z: needs three corners .x, y. or more, not"),
+        (Tracking(zones={"z": ((1, 1), (2, 2), (3, 3))}), "zone z: has no area; give the corners in their order"),
         (Tracking(zones={"z": ((0, 0), (-9, 9), (4, 4))}), "zone z: -9,9 is not in the picture"),
     ]:
         with pytest.raises(ConfigError, match=message):

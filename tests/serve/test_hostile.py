@@ -222,6 +222,8 @@ def test_other_hosts_and_other_sites_are_refused(server: Live) -> None:
     assert server.get("/health", Host=f"localhost:{server.port}").status == 200
     assert server.send("/predict", picture(), **{"Sec-Fetch-Site": "cross-site"}).status == 403
     assert server.send("/predict", picture(), **{"Sec-Fetch-Site": "same-origin"}).status == 200
+    for origin, status in (("http://evil.com", 403), ("null", 403), (f"http://127.0.0.1:{server.port}", 200)):
+        assert server.send("/predict", picture(), Origin=origin).status == status
 
 
 def test_rate(predictor: Predictor) -> None:

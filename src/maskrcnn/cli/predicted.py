@@ -22,7 +22,7 @@ SAVES = ("overlay", "json", "masks", "coco", "labelme", "via", "yolo", "geojson"
 
 def predict(given: Any) -> int:
     """Returns the exit code: 1 when some images could not be read."""
-    kinds = tuple(given.save.split(","))
+    kinds = tuple(dict.fromkeys(kind.strip() for kind in given.save.split(",") if kind.strip()))
     for kind in kinds:
         if kind not in SAVES:
             raise ConfigError(f"cannot save {kind!r}{options.nearest(kind, SAVES)}; kinds: {','.join(SAVES)}")
@@ -30,15 +30,14 @@ def predict(given: Any) -> int:
         raise ConfigError(f"--score-threshold {given.score_threshold} must lie between 0 and 1")
     if given.batch_size is not None and given.batch_size < 1:
         raise ConfigError(f"--batch-size {given.batch_size} must be at least 1")
+    wanted = next((kind for kind in kinds if kind in tracked.SAVES), None)
+    if wanted and given.track is None:
+        raise ConfigError(f"--save {wanted} is of objects with numbers; give --track too")
     from maskrcnn.cli.measured import choose_model, open_predictor, tell_tiling, tiling_of
 
-    tracking = tracked.tracking_of(given)
+    tiling, tracking = tiling_of(given), tracked.tracking_of(given)
     if note := choose_model(given):
         print(note, flush=True)
-    tiling = tiling_of(given)
-    wanted = next((kind for kind in kinds if kind in tracked.SAVES), None)
-    if wanted and tracking is None:
-        raise ConfigError(f"--save {wanted} is of objects with numbers; give --track too")
     window = _window() if given.show else None
     from maskrcnn.predict.journal import NAME, Journal
     from maskrcnn.predict.results import FILMS, save_results
@@ -77,11 +76,13 @@ def predict(given: Any) -> int:
         print(f"stopped; what is done is in {out}, and the same command goes on from there", file=sys.stderr)
         raise
     if items.skipped:
-        print(f"{items.skipped} images were done before; --overwrite does them again")
+        told = "1 image was" if items.skipped == 1 else f"{items.skipped} images were"
+        print(f"{told} done before; --overwrite does {'it' if items.skipped == 1 else 'them'} again")
     print(saved)
     if predictor.skipped:
         count = len(predictor.skipped)
-        print(f"{count} images could not be read and are left out, see the warnings", file=sys.stderr)
+        told = "1 image could not be read and is" if count == 1 else f"{count} images could not be read and are"
+        print(f"{told} left out, see the warnings", file=sys.stderr)
     return 1 if predictor.skipped else 0
 
 

@@ -158,7 +158,8 @@ def _check_line(name: str, ends: Ends, size: tuple[int, int]) -> None:
 def _zone(name: str, corners: Corners, size: tuple[int, int]) -> sv.PolygonZone:
     _check_inside("zone", name, corners, size)
     zone = sv.PolygonZone(np.rint(np.array(corners)).astype(int), triggering_anchors=[sv.Position.CENTER])
-    if not zone.mask.any():
+    x, y = zone.polygon.T
+    if x @ np.roll(y, -1) == y @ np.roll(x, -1):
         raise ConfigError(f"zone {name}: has no area; give the corners in their order", field="zones")
     return zone
 

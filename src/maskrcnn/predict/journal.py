@@ -192,9 +192,8 @@ def instances_of(line: Mapping[str, Any]) -> Instances:
     if line["masks"]:
         rle = [result["segmentation"] | {"counts": result["segmentation"]["counts"].encode()} for result in found]
     points = None
-    if line["keypoint_names"] or any("keypoints" in result for result in found):
-        count = len(line["keypoint_names"]) or len(found[0]["keypoints"]) // 3
-        points = np.array([result["keypoints"] for result in found], np.float32).reshape(-1, count, 3)
+    if found and "keypoints" in found[0]:
+        points = np.array([result["keypoints"] for result in found], np.float32).reshape(len(found), -1, 3)
     fields = {name: line[name] for name in Place.__dataclass_fields__}
     fields["corner"] = tuple(fields["corner"])
     fields["to_map"] = fields["to_map"] and tuple(fields["to_map"])

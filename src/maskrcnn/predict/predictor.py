@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import numbers
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -249,6 +250,7 @@ class Predictor:
         """As `stream`, with what was read beside each answer, as `save_results` takes it: None for a whole file."""
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"{batch_size} must be at least 1", field="batch_size")
+        _check_threshold(score_threshold)
         return self._stream(items, 1 if items.live else batch_size, score_threshold)
 
     def _stream(self, items: Items, batch_size: int | None, score_threshold: float) -> Iterator[tuple[Instances, Any]]:
@@ -296,6 +298,7 @@ class Predictor:
         self, images: Sequence[Prepared], score_threshold: float = 0.05, batch_size: int | None = 8
     ) -> list[Instances]:
         """What `batch` does after reading: same-size images together, answers in the order of the images."""
+        _check_threshold(score_threshold)
         if isinstance(self.model, ExportedModel):
             batch_size = self.model.info.batch or batch_size
         groups: dict[tuple[int, int], list[int]] = {}
@@ -364,7 +367,7 @@ class Predictor:
             mask_threshold=mask.threshold if mask else 0.5,
             paste=mask.paste if mask else "exact",
             keypoints=keypoints,
-            keypoint_names=model.keypoints.names if model.keypoints else (),
+            keypoint_names=model.keypoints.names if model.keypoints and keypoints is not None else (),
             path=image.path,
             place=image.place,
         )
@@ -389,3 +392,8 @@ def prepare_ahead(
         # Not waiting for the threads: if the consumer gave up and the garbage collector closes this generator while
         # another thread starts, joining here would deadlock.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_threshold(score: Any) -> None:
+    if not isinstance(score, numbers.Real) or not 0 <= float(score) <= 1:
+        raise ConfigError(f"{score!r} must be a number between 0 and 1", field="score_threshold")

@@ -6,7 +6,6 @@ are made of its `Journal` at the end, and also when it is interrupted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +15,14 @@ import hotcoco.mask as coco_mask
 import numpy as np
 
 from maskrcnn.data.formats.skipped import Skipped
-from maskrcnn.data.write import labelme, yolo
+from maskrcnn.data.write import yolo
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
 from maskrcnn.ops.rle import decode_window
 from maskrcnn.predict import coco
 from maskrcnn.predict.coco import to_coco
 from maskrcnn.predict.film import FilmWriter
-from maskrcnn.predict.formats import geojson, mot, table, via
+from maskrcnn.predict.formats import draft, geojson, mot, table, via
 from maskrcnn.predict.formats.records import put_image, to_record
 from maskrcnn.predict.items import Names
 from maskrcnn.predict.journal import Journal
@@ -120,7 +119,8 @@ def save_results(
         cutouts   `cutouts/NAME_1.png` ...: each object alone, transparent around it
         json      `predictions.json`: a COCO data set whose annotations carry a `score` and `keypoint_scores`
         coco      `coco_results.json`: COCO's results file
-        labelme   `labelme/NAME.json` beside the image, for people who correct it; opens as a data set
+        labelme   `labelme/NAME.json` beside the image, for people who correct it, after which it is never written
+                  over; opens as a data set
         via       `via/via.json` beside the images; opens as a data set
         yolo      `yolo/data.yaml`, `images/train`, `labels/train`; opens as a data set
         geojson   `NAME.geojson`: outlines, on the map where the image lies on one
@@ -235,10 +235,8 @@ class _Writer:
 
     def labelme(self, name: str, instances: Instances, image: Any) -> None:
         path = put_image(make_folder(self._out / "labelme"), name, instances, image)
-        record = to_record(instances, path, outlines=True)
-        content = labelme.page(record, path.name, list(range(len(record))), list(instances.classes))
-        file = path.with_name(f"{name}.json")
-        self.saved.others.append(write_whole(file, lambda stream: stream.write(json.dumps(content, indent=1).encode())))
+        if file := draft.write(instances, path, path.with_name(f"{name}.json")):
+            self.saved.others.append(file)
 
     def via(self, name: str, instances: Instances, image: Any) -> None:
         self.saved.others.append(put_image(make_folder(self._out / "via"), name, instances, image))

@@ -20,9 +20,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         with partial.open("wb") as file:
             write(file)
         os.replace(partial, path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         with contextlib.suppress(OSError):
             partial.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise DataError(
             f"cannot write: {error.strerror or error}; free some space or choose another folder", path=path
         ) from error

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
@@ -154,7 +154,7 @@ class Guard:
             raise Refusal(421, "this server answers to its own address only; ask for http://127.0.0.1")
         if scope["method"] == "GET":
             return False
-        if headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
+        if _is_foreign(headers):
             raise Refusal(403, "another site's page may not use this server; open the server's own page")
         wait = self._rate.wait((scope.get("client") or ("",))[0])
         if wait:
@@ -228,6 +228,14 @@ def _for_app(status: int, sentence: str) -> Exception:
     from fastapi import HTTPException
 
     return HTTPException(status, sentence, headers={"connection": "close"})
+
+
+def _is_foreign(headers: Mapping[bytes, str]) -> bool:
+    """Whether a page of another site asks. Browsers that do not say so name the page's origin, programs neither."""
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is None:
+        return origin is not None and origin.partition("://")[2] != headers.get(b"host", "")
+    return site not in ("none", "same-origin")
 
 
 def _host(header: str) -> str:

@@ -60,18 +60,22 @@ def _is_empty(record: Record, index: int, lost: Skipped) -> bool:
     return True
 
 
-def page(record: Record, name: str, kept: list[int], names: list[str]) -> dict[str, Any]:
+def page(
+    record: Record, name: str, kept: list[int], names: list[str], descriptions: list[str] | None = None
+) -> dict[str, Any]:
     """The JSON of one image.
 
     Args:
         name: of the image file, as seen from the JSON.
         kept: indices of the objects.
         names: of the classes.
+        descriptions: of all objects of the record.
     """
+    told = descriptions or [""] * len(record)
     return {
         "version": VERSION,
         "flags": {},
-        "shapes": [shape for index in kept for shape in _shapes(record, index, names)],
+        "shapes": [shape for index in kept for shape in _shapes(record, index, names, told[index])],
         "imagePath": name,
         "imageData": None,
         "imageHeight": record.height,
@@ -79,10 +83,10 @@ def page(record: Record, name: str, kept: list[int], names: list[str]) -> dict[s
     }
 
 
-def _shapes(record: Record, index: int, names: list[str]) -> list[dict[str, Any]]:
+def _shapes(record: Record, index: int, names: list[str], description: str) -> list[dict[str, Any]]:
     """The shapes of one object."""
     mask = record.masks[index] if record.masks else None
-    common = {"label": names[record.labels[index]], "description": "",
+    common = {"label": names[record.labels[index]], "description": description,
               "flags": {"crowd": True} if record.crowd[index] else {}}  # fmt: skip
     if mask is None:
         x0, y0, x1, y1 = record.boxes[index].tolist()

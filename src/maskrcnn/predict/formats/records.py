@@ -28,8 +28,7 @@ def to_record(instances: Instances, path: Path, *, outlines: bool) -> Record:
         path: the image file.
         outlines: simplified polygons, else masks pixel by pixel.
     """
-    if instances.has_masks:
-        instances = instances[np.array([rle_area(rle) > 0 for rle in instances.rle], bool)]
+    instances = drawn(instances)
     count, masks = len(instances), ()
     if instances.has_masks:
         masks = tuple(_mask(rle, outlines) for rle in instances.rle)  # type: ignore[assignment]
@@ -45,6 +44,13 @@ def to_record(instances: Instances, path: Path, *, outlines: bool) -> Record:
         areas=instances.areas.astype(np.float32),
         annotation_ids=np.arange(1, count + 1),
     )
+
+
+def drawn(instances: Instances) -> Instances:
+    """Those that have a pixel, where there are masks."""
+    if not instances.has_masks:
+        return instances
+    return instances[np.array([rle_area(rle) > 0 for rle in instances.rle], bool)]
 
 
 def outline(rle: dict) -> tuple[np.ndarray, ...]:
