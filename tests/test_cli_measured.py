@@ -40,7 +40,10 @@ def seen(model, tmp_path, monkeypatch):
     def load(path, **options):
         items = SimpleNamespace(count=lambda: 0, skipped=0)
         return SimpleNamespace(
-            model=model, items=lambda sources: items, stream_items=lambda *given, **options: iter([]), skipped=[]
+            model=model,
+            items=lambda sources, **options: items,
+            stream_items=lambda *given, **options: iter([]),
+            skipped=[],
         )
 
     monkeypatch.setattr("maskrcnn.evaluation.evaluate.find", find)

@@ -155,6 +155,21 @@ def test_csv_has_a_row_an_instance(photo: Path, tmp_path: Path) -> None:
     assert (float(rows[0]["centroid_x"]), float(rows[0]["centroid_y"])) == (60.5, 60.5)
 
 
+def test_a_name_of_any_bytes_goes_through_every_kind(photo: Path, tmp_path: Path) -> None:
+    """A file name of Linux need not be UTF-8."""
+    bad = photo.with_name(b"bad\xff.png".decode("utf-8", "surrogateescape"))
+    try:
+        bad.write_bytes(photo.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    save_results([make(bad)], tmp_path / "out", UNTRACKED)
+    text = (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
+    assert text.splitlines()[1].startswith("bad\\udcff,")
+    for place in ("labelme", "via", "yolo", "predictions.json"):
+        (record,) = open_dataset(tmp_path / "out" / place)
+        assert record.path.is_file()
+
+
 def test_areas_and_centroids() -> None:
     instances = make()
     np.testing.assert_array_equal(instances.areas, masks().sum(axis=(1, 2)))

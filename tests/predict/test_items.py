@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,11 +17,14 @@ import pytest
 import tifffile
 from PIL import Image
 
+from maskrcnn.dataset import Dataset
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.predict.film import FilmWriter, Frame, film_facts, latest, read_film
 from maskrcnn.predict.items import Items, Names
 from maskrcnn.predict.pages import Window, map_of, moved
 from maskrcnn.predict.predictor import Predictor
+from maskrcnn.predict.results import save_results
+from maskrcnn.structures import Record, Span
 from tests.predict.test_predictor import Fake, photo
 
 
@@ -56,12 +60,56 @@ def test_everything_in_one_list(tmp_path: Path) -> None:
     sources = [str(tmp_path / "*.png"), tmp_path, photo(32, 44), str(tmp_path / "b.tif@4:20,8:40")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", io.StringIO(f"{tmp_path / 'a.png'}\n\n{tmp_path / 'none.png'}\n"))
-        with pytest.warns(UserWarning, match=r"none\.png: no such file or folder"):
+        with (
+            pytest.warns(UserWarning, match=r"none\.png: no such file or folder"),
+            pytest.warns(UserWarning, match=r"a\.png is named twice and taken once"),
+        ):
             found = list(predictor().stream([*sources, "-"]))
     names = [f.place.name for f in found if f.place]
-    assert names == ["a", "a_2", "b_p0", "b_p1", "b_p2", "c_000000", "c_000001", "image_5", "b_4_8", "a_3"]
-    assert found[8].size == (16, 32)
-    assert found[8].place.corner == (4, 8)  # type: ignore[union-attr]
+    assert names == ["a", "b_p0", "b_p1", "b_p2", "c_000000", "c_000001", "image_5", "b_4_8"]
+    assert found[7].size == (16, 32)
+    assert found[7].place.corner == (4, 8)  # type: ignore[union-attr]
+
+
+def test_a_file_that_comes_again_is_taken_once(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 32)).save(tmp_path / "a.png")
+    Image.new("RGB", (40, 32)).save(tmp_path / "b.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "m.tif", np.zeros((20, 30), np.uint16))
+    window = str(tmp_path / "m.tif@0:9,0:9")
+    other = str(tmp_path / "m.tif@1:9,0:9")
+    array = photo(32, 44)
+    items = Items([tmp_path / "a.png", tmp_path, tmp_path / "b.png", window, other, window, array, array])
+    for _ in range(2):  # the same when it is gone through again
+        with pytest.warns(UserWarning, match=r"a\.png is named twice and taken once") as told:
+            names = [item.place.name.split("_")[0] for item in items]
+        assert names == ["a", "b", "m", "m", "m", "image", "image"]
+        assert len(told) == 1
+    assert items.count() == 8  # what links point to is not looked up for a bar
+
+
+def test_records_are_images(tmp_path: Path) -> None:
+    """Of a file, of a function, and of a part of a file; alone, in lists, and as a data set."""
+    Image.fromarray(photo(32, 44)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "shard.tar").write_bytes(b"12345" + content)
+    none = np.zeros(0, np.int64)
+    boxes = np.zeros((0, 4), np.float32)
+    record = Record(tmp_path / "a.png", 7, 32, 44, boxes, none, (), none.astype(bool), none.astype(np.float32), none)
+    made = replace(record, path=Path("made"), make=lambda: photo(32, 44))
+    part = replace(record, path=tmp_path / "shard.tar", span=Span(5, len(content)))
+    dataset = Dataset([record, made, part], ("cat",), (1,))
+    for sources in (dataset, [record, made, part], (one for one in dataset)):
+        found = list(predictor().stream(sources))
+        assert [f.place.name for f in found if f.place] == ["a", "made", "shard"]
+        assert [f.size for f in found] == [(32, 44)] * 3
+        assert [f.path for f in found] == [str(tmp_path / "a.png"), None, None]
+    (one,) = predictor().stream(record)
+    assert one.path == str(tmp_path / "a.png")
+    for item in Items([made, part]):
+        np.testing.assert_array_equal(np.asarray(item.read()).transpose(1, 2, 0), photo(32, 44))
+    results = predictor().stream_items(Items([record, made, part]))
+    assert len(save_results(results, tmp_path / "out", ["overlay", "labelme"]).paths) == 6
 
 
 def test_the_pages_of_a_tiff_are_read_as_they_are(tmp_path: Path) -> None:

@@ -67,3 +67,46 @@ def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: objec
     with pytest.raises(DataError) as error:
         list_sources(source)
     assert message in str(error.value)
+
+
+def write_images(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4)).save(path)
+
+
+def test_results_of_earlier_runs_are_no_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(*(Path(name) for name in ("a.png", "b/c.png", "found/a.jpg", "found/cutouts/a_1.png", "b/o/c.jpg")))
+    Path("found/results.jsonl").touch()
+    Path("b/o/results.jsonl").touch()
+    for source in (".", tmp_path, "**/*.*", "./**/*.*", str(tmp_path / "**" / "*.*")):
+        assert names(source) == ["a.png", "c.png"], source
+    for source in ("found", "found/", tmp_path / "found", "found/**/*"):  # named itself
+        assert names(source) == ["a.jpg", "a_1.png"], source
+    assert names("found/*.jpg") == names("*/a.jpg") == ["a.jpg"]
+    assert names("b/**/*.*") == ["c.png"]
+    assert names(["b/o", "b/o/c.jpg"]) == ["c.jpg", "c.jpg"]
+
+
+def test_a_folder_says_what_it_leaves_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "a.png")
+    for name in ("b.HEIC", "deep/c.heic", "d.flv", "._e.heic", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match="left out") as told:
+        assert names(tmp_path) == ["a.png"]
+    (one,) = told
+    assert str(one.message) == (
+        f"{tmp_path}: 3 files are left out, as .flv .heic cannot be read; convert to JPEG or PNG and MP4"
+    )
+    with pytest.warns(UserWarning, match=r"2 files are left out, as \.flv \.heic"):
+        assert names(str(tmp_path / "*")) == ["a.png"]
+    with pytest.raises(DataError, match=r"no image in this folder; 1 file is left out, as \.heic cannot be read; conv"):
+        list_sources(tmp_path / "deep")
+
+
+@pytest.mark.parametrize("source", [b"abc", memoryview(b"abc"), [bytearray(b"abc")]])
+def test_bytes_are_refused(source: object) -> None:
+    with pytest.raises(DataError, match=r"cannot take .* for images; give the path"):
+        list_sources(source)

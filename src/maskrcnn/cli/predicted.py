@@ -57,7 +57,8 @@ def predict(given: Any) -> int:
         "classes": wanted_classes,
     }
     films = any(kind in FILMS for kind in kinds)
-    items = predictor.items(given.source)  # what is missing is noticed before anything is written
+    # What is missing is noticed before anything is written.
+    items = predictor.items(given.source, refresh=given.overwrite)
     out = make_folder(Path(given.out))
     journal = Journal(out / NAME, settings, overwrite=given.overwrite, films=films, tracked=tracking is not None)
     items.done = journal.done

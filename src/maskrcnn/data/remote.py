@@ -38,13 +38,14 @@ def is_url(text: str) -> bool:
     return text.partition("://")[0].lower() in SCHEMES and "://" in text
 
 
-def local_copy(url: str, cache: Path, *, most_bytes: int = MOST_BYTES) -> Path:
+def local_copy(url: str, cache: Path, *, most_bytes: int = MOST_BYTES, refresh: bool = False) -> Path:
     """Download what is not in the cache yet.
 
     Args:
         url: http, https or file; `{000..009}` and `{a,b}` stand for several.
-        cache: a folder, made where it is missing. What was downloaded once is not asked for again: remove it there.
+        cache: a folder, made where it is missing. What was downloaded once is not asked for again.
         most_bytes: of all files together.
+        refresh: download anew what is there.
 
     Returns:
         the file; for a pattern the folder that holds all of its files, and nothing else.
@@ -54,7 +55,7 @@ def local_copy(url: str, cache: Path, *, most_bytes: int = MOST_BYTES) -> Path:
     """
     urls = expand(url)
     folder = cache / hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    names = [_name(one) for one in urls]
+    names = [name_of(one) for one in urls]
     if len(set(names)) < len(names):
         raise DataError(f"{url}: two of its files have the same name; give the pattern in the last part of the URL")
     left = most_bytes
@@ -62,7 +63,7 @@ def local_copy(url: str, cache: Path, *, most_bytes: int = MOST_BYTES) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for one, name in zip(urls, names, strict=True):
             file = folder / name
-            if not file.is_file():
+            if refresh or not file.is_file():
                 _download(one, file, left, most_bytes)
             left -= file.stat().st_size
     except OSError as error:
@@ -93,8 +94,8 @@ def _alternatives(inside: str, pattern: str) -> list[str]:
     raise DataError(f"{pattern}: {{{inside}}} is not understood; write {{000..009}} or {{a,b}}")
 
 
-def _name(url: str) -> str:
-    """The last part of the path: a name, never a way out of the cache."""
+def name_of(url: str) -> str:
+    """The last part of the path: a name, never a way out of the cache. Raises `DataError`: there is none."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -103,7 +104,7 @@ def _name(url: str) -> str:
         raise DataError(f"{url!r:.200}: cannot open {parts.scheme or 'this'}; give http://, https:// or file://")
     name = PurePosixPath(unquote(parts.path)).name.replace("\0", "")
     if name in ("", ".", ".."):
-        raise DataError(f"{url!r:.200} names no file; give the URL of a shard")
+        raise DataError(f"{url!r:.200} names no file; give the address of a file, such as https://host/a.jpg")
     return name
 
 

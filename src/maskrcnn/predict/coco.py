@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from maskrcnn.data.remote import is_url
 from maskrcnn.instances import Instances
 from maskrcnn.ops.rle import rle_area
 from maskrcnn.predict.whole import write_whole
@@ -93,7 +94,15 @@ def _image(line: Mapping[str, Any], count: int, number: int) -> dict[str, Any]:
         "width": line["width"],
     }
     more = {key: line[key] for key in ("file", "frame", "seconds") if line[key] is not None}
+    if address := address_of(line):
+        more["coco_url"] = address
     return image | more
+
+
+def address_of(line: Mapping[str, Any]) -> str | None:
+    """What the image of a line was downloaded from, by its key; None for one that was not."""
+    key = line["key"] if line["frame"] is None else line["key"].rpartition("#")[0]
+    return key if is_url(key) else None
 
 
 def _called(line: Mapping[str, Any], count: int) -> str:

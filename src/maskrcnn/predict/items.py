@@ -8,28 +8,28 @@ Nothing is held but what is listed at once: paths. Frames, pages and downloads c
 from __future__ import annotations
 
 import re
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from maskrcnn.data.remote import is_url, local_copy
-from maskrcnn.data.sample import Pixels
+from maskrcnn.data.remote import expand, local_copy, name_of
+from maskrcnn.data.sample import Pixels, load_record, record_values
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Place
 from maskrcnn.predict import film, pages
-from maskrcnn.predict.sources import SUFFIXES, files_of, is_image, list_sources
+from maskrcnn.predict.named import entries
+from maskrcnn.structures import Record
 
 MOST_DOWNLOADED = 4 << 30
 """Bytes of one address, or of all files of one pattern."""
 MOST_OPENED = 1000
 """Files whose frames or pages are counted before the start; of more files each counts as one."""
-_ALL = (*SUFFIXES, *film.SUFFIXES)
 _NUMBERED = re.compile(r"(.+)_(?:\d{6}|p\d+)")
 
 
@@ -41,11 +41,23 @@ class Item:
         read: gives what `to_image_tensor` takes; may run in another thread; raises `DataError`.
         place: its name, its key, and where it lies in its file.
         path: the image file, where the image is a whole file.
+        address: what it was downloaded from.
     """
 
     read: Callable[[], Any]
     place: Place
     path: str | None = None
+    address: str | None = None
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """A `DataError` from inside names the address, not the copy of it in the cache."""
+        try:
+            yield
+        except DataError as error:
+            if self.address is None or error.path is None:
+                raise
+            raise DataError(str(error).replace(str(error.path), self.address)) from error
 
 
 class Names:
@@ -74,7 +86,8 @@ class Names:
 class Items:
     """All images that sources stand for.
 
-    Iterating may raise `DataError` for none of them: what cannot be opened is an item whose `read` raises it.
+    Iterating may raise `DataError` for none of them: what cannot be opened is an item whose `read` raises it. A file
+    that comes again is taken once.
 
     Attributes:
         sources: as `Predictor.stream` takes them.
@@ -82,6 +95,7 @@ class Items:
         cache: folder of what is downloaded; needed for addresses alone.
         capture: opens cameras and live addresses.
         done: whether an item of this key need not come again.
+        refresh: download addresses anew that are in the cache.
         names: of the results, those taken so far.
     """
 
@@ -90,13 +104,16 @@ class Items:
     cache: Path | None = None
     capture: film.Capture = film.open_capture
     done: Callable[[str], bool] = lambda key: False
+    refresh: bool = False
     skipped: int = field(default=0, init=False)
     """Items left out because they are done."""
 
     def __post_init__(self) -> None:
         self.names = Names()
-        self._entries = _entries(self.sources, eager=True)
+        self._entries = entries(self.sources)
         self._warn_of_endless()
+        self._seen: set[str] = set()
+        self._told = False
 
     @property
     def live(self) -> bool:
@@ -118,13 +135,16 @@ class Items:
         """How many images there are, by the headers of films and TIFFs; None where nobody knows."""
         if not isinstance(self._entries, list):
             return None
+        again = (str, Path, pages.Window)
+        named = {str(e) if isinstance(e, again) else number: e for number, e in enumerate(self._entries)}
+        once = list(named.values())
         total = 0
-        for entry in self._entries[:MOST_OPENED]:
+        for entry in once[:MOST_OPENED]:
             number = self._count(entry)
             if number is None:
                 return None
             total += number
-        return total + len(self._entries[MOST_OPENED:])
+        return total + len(once[MOST_OPENED:])
 
     def _count(self, entry: Any) -> int | None:
         if not isinstance(entry, Path):
@@ -139,6 +159,7 @@ class Items:
         return 1
 
     def __iter__(self) -> Iterator[Item]:
+        self._seen, self._told = set(), False
         for number, entry in enumerate(self._entries, 1):
             try:
                 for item in self._open(entry, number):
@@ -153,19 +174,37 @@ class Items:
         if isinstance(entry, DataError):
             raise entry
         if isinstance(entry, pages.Window):
-            yield self._window(entry)
+            yield from self._window(entry)
         elif isinstance(entry, Path):
             yield from self._file(entry, key_of(entry))
         elif isinstance(entry, str) and film.is_live(entry):
             yield from self._live(entry)
         elif isinstance(entry, str):
             yield from self._address(entry)
+        elif isinstance(entry, Record):
+            yield self._record(entry, number)
         else:
-            path = getattr(entry, "path", None)  # of a record
-            name = self.names.free(Path(path).stem if path else f"image_{number}")
-            yield Item(lambda: entry, Place(name=name), None if path is None else str(path))
+            yield Item(lambda: entry, Place(name=self.names.free(f"image_{number}")))
+
+    def _again(self, key: str, name: object) -> bool:
+        """Whether this file came before."""
+        again = key in self._seen
+        self._seen.add(key)
+        if again and not self._told:
+            self._told = True
+            warnings.warn(f"{name} is named twice and taken once, like every other file that comes again", stacklevel=2)
+        return again
+
+    def _record(self, record: Record, number: int) -> Item:
+        name = self.names.free(Path(record.path).stem or f"image_{number}")
+        if record.span is None and record.make is None:
+            return Item(lambda: record, Place(name=name), str(record.path))
+        read = record_values if self.pixels == "raw" else load_record  # no file holds this image alone
+        return Item(partial(read, record), Place(name=name, file=str(record.path)))
 
     def _file(self, path: Path, key: str) -> Iterator[Item]:
+        if self._again(key, path):
+            return
         suffix = path.suffix.lower()
         name = self.names.free(path.stem or "image")
         if suffix in film.SUFFIXES:
@@ -186,10 +225,12 @@ class Items:
             place = Place(name=f"{name}_p{number}", key=f"{key}#{number}", file=str(path), frame=number)
             yield Item(partial(pages.read_page, path, number), place)
 
-    def _window(self, window: pages.Window) -> Item:
-        name = self.names.free(f"{window.path.stem}_{window.rows[0]}_{window.columns[0]}")
+    def _window(self, window: pages.Window) -> Iterator[Item]:
         key = f"{key_of(window.path)}@{window.rows}{window.columns}"
-        return Item(partial(pages.read_window, window, self.pixels), pages.place_of_window(window, name, key))
+        if self._again(key, window):
+            return
+        name = self.names.free(f"{window.path.stem}_{window.rows[0]}_{window.columns[0]}")
+        yield Item(partial(pages.read_window, window, self.pixels), pages.place_of_window(window, name, key))
 
     def _film(self, path: Path, name: str, key: str) -> Iterator[Item]:
         rate = film.film_facts(path).rate
@@ -209,15 +250,28 @@ class Items:
     def _address(self, url: str) -> Iterator[Item]:
         if self.cache is None:
             raise DataError(f"{url} must be downloaded; give a cache folder")
+        copy = partial(local_copy, most_bytes=MOST_DOWNLOADED, refresh=self.refresh)
         plain = unquote(urlsplit(url).path)
         if "{" not in url and Path(plain).suffix.lower() not in (*film.SUFFIXES, *pages.SUFFIXES):
-            name = self.names.free(Path(plain).stem or "image")
-            # In the thread that decodes, so that several come at once.
-            yield Item(partial(local_copy, url, self.cache, most_bytes=MOST_DOWNLOADED), Place(name=name, key=url))
+            if not self._again(url, url):
+                name = self.names.free(Path(plain).stem or "image")
+                # In the thread that decodes, so that several come at once.
+                yield Item(partial(copy, url, self.cache), Place(name=name, key=url), address=url)
             return
-        here = local_copy(url, self.cache, most_bytes=MOST_DOWNLOADED)
-        for file in files_of(here, _ALL) if here.is_dir() else [here]:
-            yield from self._file(file, f"{url}#{file.name}")
+        here = copy(url, self.cache)
+        for one in expand(url):
+            yield from self._downloaded(here / name_of(one) if here.is_dir() else here, one)
+
+    def _downloaded(self, file: Path, url: str) -> Iterator[Item]:
+        source = Item(lambda: None, Place(), address=url)
+
+        def read(item: Item) -> Any:
+            with source.named():
+                return item.read()
+
+        with source.named():
+            for item in self._file(file, url):
+                yield replace(item, read=partial(read, item), address=url)
 
 
 def key_of(path: Path) -> str:
@@ -227,51 +281,6 @@ def key_of(path: Path) -> str:
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror}); check the path", path=path) from error
     return f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
-
-
-def _entries(sources: Any, *, eager: bool) -> Iterable[Any]:
-    """Paths, addresses (str), windows, images in memory. A list is looked through at once, so that what is missing is
-    noticed before the first image; lines of stdin and items of iterables when they are asked for."""
-    if isinstance(sources, pages.Window):
-        return [sources]
-    if isinstance(sources, int) and not isinstance(sources, bool):
-        return [str(sources)] if sources >= 0 else list_sources(sources)
-    if isinstance(sources, str):
-        return _named(sources)
-    if isinstance(sources, Path):
-        return files_of(sources, _ALL)
-    if isinstance(sources, (list, tuple)):
-        parts = [_entries(source, eager=eager) for source in sources]
-        return [e for part in parts for e in part] if all(isinstance(p, list) for p in parts) else _chained(parts)
-    if is_image(sources) or not isinstance(sources, Iterable):
-        return list_sources(sources)
-    return _chained(_late(source) for source in sources)
-
-
-def _named(text: str) -> Iterable[Any]:
-    if text == "-":
-        return _chained(_late(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
-    if Path(text).exists():
-        return files_of(text, _ALL)
-    if film.is_live(text) or is_url(text):
-        return [text]
-    if window := pages.Window.parse(text):
-        if not window.path.is_file():
-            raise DataError("no such file or folder; check the path", path=window.path)
-        return [window]
-    return files_of(text, _ALL)
-
-
-def _late(source: Any) -> Iterable[Any]:
-    """What is missing in the middle of a stream is reported like an image that is broken."""
-    try:
-        return _entries(source, eager=False)
-    except DataError as error:
-        return [error]
-
-
-def _chained(parts: Iterable[Iterable[Any]]) -> Iterator[Any]:
-    return (entry for part in parts for entry in part)
 
 
 def _frame(name: str, key: str, file: str, number: int, seconds: float, rate: float) -> Place:

@@ -17,6 +17,7 @@ from maskrcnn.instances import Place
 
 SUFFIXES = (".tif", ".tiff")
 _WINDOW = re.compile(r"(.+\.tiff?)@(\d+):(\d+),(\d+):(\d+)", re.IGNORECASE)
+_LIKE_WINDOW = re.compile(r"(.+)@(-?\d+):(-?\d+),(-?\d+):(-?\d+)")
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MODEL_TYPES = ("ProjectedCSTypeGeoKey", "GeographicTypeGeoKey")
 _USER_DEFINED = 32767
@@ -48,6 +49,16 @@ class Window:
 
     def __str__(self) -> str:
         return f"{self.path}@{self.rows[0]}:{self.rows[1]},{self.columns[0]}:{self.columns[1]}"
+
+
+def refuse_window(text: str) -> None:
+    """Raises `DataError` for what looks like a window and is none."""
+    match = _LIKE_WINDOW.fullmatch(text)
+    if match is None:
+        return
+    if Path(match[1]).suffix.lower() not in SUFFIXES:
+        raise DataError("windows are of TIFFs; give the whole file, or save it as a TIFF", path=text)
+    raise DataError("rows and columns begin at 0; give TOP:BOTTOM,LEFT:RIGHT without a minus", path=text)
 
 
 def count_pages(path: Path) -> list[int]:

@@ -30,6 +30,7 @@ from maskrcnn.predict.exported.model import ExportedModel, is_exported, open_exp
 from maskrcnn.predict.film import Capture, open_capture
 from maskrcnn.predict.frame import boxes_to_photo, keypoints_to_photo
 from maskrcnn.predict.items import Item, Items
+from maskrcnn.predict.named import check_one
 from maskrcnn.predict.transfer import to_host
 from maskrcnn.structures import Detections, Record
 from maskrcnn.weights.load import load_weights
@@ -193,7 +194,7 @@ class Predictor:
         """The objects in every image of `sources`, in order, decoding ahead while the network works.
 
         What cannot be read is skipped with a warning and noted in `skipped`. Memory: of the images on their way, a few
-        more than two batches, however long the stream.
+        more than two batches, however long the stream. A file that comes again is taken once, with a warning.
 
         Args:
             sources: files, folders, patterns (images and films), addresses (http, https), arrays, PIL images, tensors,
@@ -234,15 +235,18 @@ class Predictor:
         return (instances for instances, _ in track_items(results, tracking))
 
     def items(
-        self, sources: Any, *, capture: Capture = open_capture, done: Callable[[str], bool] | None = None
-    ) -> Items:
+        self, sources: Any, *, capture: Capture = open_capture, done: Callable[[str], bool] | None = None,
+        refresh: bool = False,
+    ) -> Items:  # fmt: skip
         """Everything that `sources` stand for, for `stream_items`. Arguments and errors as of `stream`.
 
         Args:
             done: whether the item with this `Place.key` need not come again.
+            refresh: download addresses anew that are in the cache.
         """
         options = {} if done is None else {"done": done}
-        return Items(sources, self.model.data.pixels, cache_folder() / "downloads", capture, **options)
+        pixels, cache = self.model.data.pixels, cache_folder() / "downloads"
+        return Items(sources, pixels, cache, capture, refresh=refresh, **options)
 
     def stream_items(
         self, items: Items, batch_size: int | None = None, score_threshold: float = 0.05
@@ -275,6 +279,7 @@ class Predictor:
         """Read and resize one image or `Item`, on the CPU; may run in a thread. Raises `DataError`."""
         if isinstance(image, Item):
             return self._prepare_item(image)
+        check_one(image)
         tensor = to_image_tensor(image, self.model.data.pixels, len(self.model.config.image_mean))
         size = (tensor.shape[-2], tensor.shape[-1])
         content = resize_image(tensor, self.fit(size)[0], self.model.data.interpolation)
@@ -283,7 +288,8 @@ class Predictor:
 
     def _prepare_item(self, item: Item) -> Prepared:
         image = item.read()
-        found = self.prepare(image)
+        with item.named():
+            found = self.prepare(image)
         path = item.path or found.path
         return replace(found, path=path, place=item.place, image=image if path is None else None)
 

@@ -23,6 +23,7 @@ from maskrcnn.instances import Instances
 from maskrcnn.ops.rle_runs import MOST_PIXELS
 from maskrcnn.predict.exported.model import ExportedModel
 from maskrcnn.predict.merge import Merger
+from maskrcnn.predict.named import check_one
 from maskrcnn.structures import ObjectSizes, Record
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def predict_tiled(
 ) -> Instances:
     """The objects of one image of any size; see `Predictor.predict_tiled`."""
     tiling.check()
+    check_one(image)
     batch_size = batch_size or (1 if predictor.device.type == "cpu" else 8)
     model = predictor.model
     with open_windows(image, model.data.pixels, len(model.config.image_mean)) as windows:
@@ -94,7 +96,8 @@ def _stream(
     for item in items:
         try:
             image = item.read()
-            found = predict_tiled(predictor, image, tiling, threshold, batch_size)
+            with item.named():
+                found = predict_tiled(predictor, image, tiling, threshold, batch_size)
         except DataError as error:
             predictor.skipped.append(str(error))
             warnings.warn(f"{error}; skipped, {len(predictor.skipped)} so far", stacklevel=3)
