@@ -167,7 +167,7 @@ def _declare(command: Any) -> None:
     line, zone = "NAME=X0,Y0,X1,Y1", "NAME=X0,Y0,X1,Y1,X2,Y2..."
     p.add_argument("--line", type=str, nargs="+", action="extend", metavar=line, help="count what crosses it")
     p.add_argument("--zone", type=str, nargs="+", action="extend", metavar=zone, help="count what is in it")
-    p.add_argument("--overwrite", action="store_true", help="begin anew; without: go on where an earlier run stopped")
+    p.add_argument("--overwrite", action="store_true", help="begin anew, downloads too; without: go on")
     p.add_argument("--show", action="store_true", help="open a window; q or Escape stops")
     p.add_argument("--device", **device)
     p.add_argument("--trust", **trust)

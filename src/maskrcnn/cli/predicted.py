@@ -58,7 +58,7 @@ def predict(given: Any) -> int:
     }
     films = any(kind in FILMS for kind in kinds)
     # What is missing is noticed before anything is written.
-    items = predictor.items(given.source, refresh=given.overwrite)
+    items = predictor.items(given.source, once=True, refresh=given.overwrite)
     out = make_folder(Path(given.out))
     journal = Journal(out / NAME, settings, overwrite=given.overwrite, films=films, tracked=tracking is not None)
     items.done = journal.done

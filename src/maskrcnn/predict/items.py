@@ -86,8 +86,7 @@ class Names:
 class Items:
     """All images that sources stand for.
 
-    Iterating may raise `DataError` for none of them: what cannot be opened is an item whose `read` raises it. A file
-    that comes again is taken once.
+    Iterating may raise `DataError` for none of them: what cannot be opened is an item whose `read` raises it.
 
     Attributes:
         sources: as `Predictor.stream` takes them.
@@ -95,6 +94,7 @@ class Items:
         cache: folder of what is downloaded; needed for addresses alone.
         capture: opens cameras and live addresses.
         done: whether an item of this key need not come again.
+        once: leave out a file that comes again, with one warning.
         refresh: download addresses anew that are in the cache.
         names: of the results, those taken so far.
     """
@@ -104,6 +104,7 @@ class Items:
     cache: Path | None = None
     capture: film.Capture = film.open_capture
     done: Callable[[str], bool] = lambda key: False
+    once: bool = False
     refresh: bool = False
     skipped: int = field(default=0, init=False)
     """Items left out because they are done."""
@@ -135,16 +136,17 @@ class Items:
         """How many images there are, by the headers of films and TIFFs; None where nobody knows."""
         if not isinstance(self._entries, list):
             return None
-        again = (str, Path, pages.Window)
-        named = {str(e) if isinstance(e, again) else number: e for number, e in enumerate(self._entries)}
-        once = list(named.values())
+        entries = self._entries
+        if self.once:
+            again = (str, Path, pages.Window)
+            entries = list({str(e) if isinstance(e, again) else i: e for i, e in enumerate(entries)}.values())
         total = 0
-        for entry in once[:MOST_OPENED]:
+        for entry in entries[:MOST_OPENED]:
             number = self._count(entry)
             if number is None:
                 return None
             total += number
-        return total + len(once[MOST_OPENED:])
+        return total + len(entries[MOST_OPENED:])
 
     def _count(self, entry: Any) -> int | None:
         if not isinstance(entry, Path):
@@ -187,7 +189,9 @@ class Items:
             yield Item(lambda: entry, Place(name=self.names.free(f"image_{number}")))
 
     def _again(self, key: str, name: object) -> bool:
-        """Whether this file came before."""
+        """Whether this file came before, and shall not come again."""
+        if not self.once:
+            return False
         again = key in self._seen
         self._seen.add(key)
         if again and not self._told:

@@ -194,7 +194,7 @@ class Predictor:
         """The objects in every image of `sources`, in order, decoding ahead while the network works.
 
         What cannot be read is skipped with a warning and noted in `skipped`. Memory: of the images on their way, a few
-        more than two batches, however long the stream. A file that comes again is taken once, with a warning.
+        more than two batches, however long the stream.
 
         Args:
             sources: files, folders, patterns (images and films), addresses (http, https), arrays, PIL images, tensors,
@@ -234,19 +234,13 @@ class Predictor:
         results = self.stream_items(items, batch_size, tracking.weak_score)
         return (instances for instances, _ in track_items(results, tracking))
 
-    def items(
-        self, sources: Any, *, capture: Capture = open_capture, done: Callable[[str], bool] | None = None,
-        refresh: bool = False,
-    ) -> Items:  # fmt: skip
+    def items(self, sources: Any, **options: Any) -> Items:
         """Everything that `sources` stand for, for `stream_items`. Arguments and errors as of `stream`.
 
         Args:
-            done: whether the item with this `Place.key` need not come again.
-            refresh: download addresses anew that are in the cache.
+            options: `capture`, `done`, `once` and `refresh` of `Items`.
         """
-        options = {} if done is None else {"done": done}
-        pixels, cache = self.model.data.pixels, cache_folder() / "downloads"
-        return Items(sources, pixels, cache, capture, refresh=refresh, **options)
+        return Items(sources, self.model.data.pixels, cache_folder() / "downloads", **options)
 
     def stream_items(
         self, items: Items, batch_size: int | None = None, score_threshold: float = 0.05
