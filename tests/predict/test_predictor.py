@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from maskrcnn.config import DataConfig, MaskHeadConfig, ModelConfig
 from maskrcnn.errors import ConfigError, DataError, WeightsError
 from maskrcnn.instances import Instances
+from maskrcnn.predict.ahead import prepare_ahead
 from maskrcnn.predict.devices import choose_precision
-from maskrcnn.predict.predictor import Predictor, prepare_ahead
+from maskrcnn.predict.predictor import Predictor
 from maskrcnn.structures import Detections, KeypointSchema
 from tests.model.tiny import tiny_model
 

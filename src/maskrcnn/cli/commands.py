@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from maskrcnn import options
 from maskrcnn.cli.evaluated import evaluate
 from maskrcnn.cli.inspected import inspect_model, inspect_run, inspect_weights
+from maskrcnn.cli.output import say, speaks
 from maskrcnn.cli.predicted import predict
 from maskrcnn.cli.served import serve
 from maskrcnn.config import Config, ModelConfig
-from maskrcnn.errors import ConfigError, DataError
+from maskrcnn.errors import ConfigError
 from maskrcnn.pipeline.read import looks_like_pipeline
 from maskrcnn.presets import PRESETS, preset
 
@@ -290,7 +289,7 @@ def _checked(dataset: Dataset, given: Any) -> Dataset:
     if given.check == "none":
         return dataset
     decode = given.check == "all" or (given.check == "auto" and len(dataset) <= MOST_DECODED)
-    repaired, problems, sentences = check_and_repair(dataset, decode=decode, progress=_speaks())
+    repaired, problems, sentences = check_and_repair(dataset, decode=decode, progress=speaks())
     for problem in problems[:TOLD]:
         say(str(problem))
     if len(problems) > TOLD:
@@ -335,21 +334,3 @@ def _weights(weights: str, model: ModelConfig) -> str | Path | None:
 
         return coco_name(model)
     return weights
-
-
-def say(text: str) -> None:
-    """Print once, however many processes `accelerate launch` started."""
-    if _speaks():
-        print(text, flush=True)
-
-
-def _speaks() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def write_json(path: Path, value: Any) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write: {error.strerror}; choose another --json", path=path) from error

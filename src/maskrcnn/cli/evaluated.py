@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def evaluate(given: Any) -> None:
     """Measure, explain and compare, as far as it is asked for."""
-    from maskrcnn.cli.commands import say, write_json
     from maskrcnn.cli.measured import measured_data, tiling_of
+    from maskrcnn.cli.output import say, write_json
     from maskrcnn.evaluation.findings import score
 
     limits = given.max_detections

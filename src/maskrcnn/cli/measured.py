@@ -147,7 +147,7 @@ def tell_tiling(predictor: Predictor, tiling: Tiling | None) -> None:
     """Say in one line what is chosen for large images."""
     if tiling is None:
         return
-    from maskrcnn.cli.commands import say
+    from maskrcnn.cli.output import say
     from maskrcnn.predict.tiles import tiling_line
 
     say(tiling_line(predictor, tiling))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn import options
-from maskrcnn.cli.commands import _checked, _config_of, _fields, _weights, say
+from maskrcnn.cli.commands import _checked, _config_of, _fields, _weights
+from maskrcnn.cli.output import say
 from maskrcnn.config import Config, TrainConfig
 from maskrcnn.errors import ConfigError
 from maskrcnn.pipeline.labels import PLACEHOLDER, is_there, places

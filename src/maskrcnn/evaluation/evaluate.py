@@ -21,9 +21,10 @@ from maskrcnn.evaluation.findings import Findings, given_findings, is_results, s
 from maskrcnn.evaluation.metrics import Metrics
 from maskrcnn.instances import Instances
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.ahead import prepare_ahead
 from maskrcnn.predict.coco import to_coco
 from maskrcnn.predict.devices import Precision
-from maskrcnn.predict.predictor import Predictor, prepare_ahead
+from maskrcnn.predict.predictor import Predictor
 from maskrcnn.predict.tiles import Tiling, predict_tiled
 from maskrcnn.structures import Record
 

@@ -6,9 +6,8 @@ import contextlib
 import itertools
 import numbers
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances, Place
 from maskrcnn.model.build import fused_copy
 from maskrcnn.model.mask_rcnn import MaskRCNN
+from maskrcnn.predict.ahead import prepare_ahead
 from maskrcnn.predict.batching import BatchSizes
 from maskrcnn.predict.cuda_graphs import Forward, make_network
 from maskrcnn.predict.devices import Precision, choose_device, choose_precision
@@ -371,27 +371,6 @@ class Predictor:
             path=image.path,
             place=image.place,
         )
-
-
-def prepare_ahead(
-    prepare: Callable[[Any], Prepared], items: Iterable[Any], *, workers: int, ahead: int
-) -> Generator[Future[Prepared], None, None]:
-    """Run `prepare` on the items in threads, at most `ahead` of the consumer, in order.
-
-    Threads, not processes: decoding and resizing let go of the interpreter, and tensors need no copy.
-    """
-    items = iter(items)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting = deque(pool.submit(prepare, item) for item in itertools.islice(items, ahead))
-        while waiting:
-            future = waiting.popleft()
-            waiting.extend(pool.submit(prepare, item) for item in itertools.islice(items, 1))
-            yield future
-    finally:
-        # Not waiting for the threads: if the consumer gave up and the garbage collector closes this generator while
-        # another thread starts, joining here would deadlock.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_threshold(score: Any) -> None:

@@ -21,6 +21,7 @@ from maskrcnn.data.windows import Window, Windows, open_windows
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
 from maskrcnn.ops.rle_runs import MOST_PIXELS
+from maskrcnn.predict.ahead import prepare_ahead
 from maskrcnn.predict.exported.model import ExportedModel
 from maskrcnn.predict.merge import Merger
 from maskrcnn.predict.named import check_one
@@ -244,7 +245,6 @@ class _Look:
 
     def views(self, windows: Sequence[Window]) -> Iterator[tuple[Window, Instances]]:
         """Each window with what is found in it, in its own pixels; read ahead while the network works."""
-        from maskrcnn.predict.predictor import prepare_ahead
 
         def prepare(window: Window) -> Any:
             return self.predictor.prepare(self.windows.read(window))
