@@ -182,6 +182,21 @@ def test_the_overlap_is_that_of_the_training_objects_where_they_are_known() -> N
     assert len(predictor.sizes) == len(layout((250, 330), (64, 64), 24))  # no first look
 
 
+def test_what_is_much_larger_than_any_training_object_is_not_believed() -> None:
+    """Of the view of the whole image: here tiles show nothing."""
+
+    class Far(Reads):
+        def predict_prepared(self, images: list[np.ndarray], threshold: float, size: int = 8) -> list[Instances]:
+            found = super().predict_prepared(images, threshold, size)
+            return [one[:0] if image.shape == (64, 64) else one for one, image in zip(found, images, strict=True)]
+
+    numbers = np.zeros((200, 300, 1), np.uint16)
+    numbers[20:120, 30:130], numbers[140:180, 200:240] = 1, 2
+    for trained, sides in ((None, [40, 100]), (ObjectSizes(1.0, 12.0, 20.0, 30.0), [40])):
+        found = predict_tiled(Far(trained, min_size=64), numbers, Tiling(64, 16))  # type: ignore[arg-type]
+        assert sorted((found.boxes[:, 2] - found.boxes[:, 0]).tolist()) == pytest.approx(sides, abs=4)
+
+
 def test_one_line_says_what_was_chosen() -> None:
     trained = Reads(ObjectSizes(1.0, 12.0, 20.0, 30.0), min_size=64)
     plain = Reads(min_size=64)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LEAST_TILE = 32
 _MARGIN = 0.01  # of a tile's side: boxes of cut objects end about this close to the border
+_LARGER = 1.5  # times the largest training object that an object may be
 _LARGEST = 0.95  # of the objects fit into the overlap, up to half of a tile
 _SURE = 0.3  # score of the objects that are measured for it
 _FIRST_TILES = 9  # looked at to measure objects, at most a quarter of all
@@ -153,9 +154,13 @@ def tiling_line(predictor: Predictor, tiling: Tiling) -> str:
 def trained_overlap(predictor: Predictor, trained: ObjectSizes, tile: tuple[int, int]) -> int:
     """Pixels of the image in which 95 of 100 training objects lie whole, where a tile shows them as large as in
     training; limits as of `choose_overlap`."""
-    content, margin = predictor.fit(tile)[0], margin_of(tile)
-    factor = (content[0] * content[1] / (tile[0] * tile[1])) ** 0.5
-    return _limited(trained.common / factor + 2 * margin, tile)
+    return _limited(trained.common / _enlarged(predictor, tile) + 2 * margin_of(tile), tile)
+
+
+def _enlarged(predictor: Predictor, tile: tuple[int, int]) -> float:
+    """Pixels of the network's input that a pixel of a tile becomes along each side."""
+    content = predictor.fit(tile)[0]
+    return (content[0] * content[1] / (tile[0] * tile[1])) ** 0.5
 
 
 def margin_of(tile: tuple[int, int]) -> float:
@@ -234,7 +239,7 @@ class _Look:
         for window, found in self.views(layout(size, tile, overlap)):
             merger.add(found, window)
         if coarse is not None:
-            merger.add(coarse, whole, factor)
+            merger.add(self.credible(coarse, factor, tile), whole, factor)
         return merger.instances()
 
     def overlap(self, tile: tuple[int, int]) -> int:
@@ -269,6 +274,15 @@ class _Look:
         factor = self.factor()
         pixels = shrink(self.windows, factor)
         return self.predictor.predict_prepared([self.predictor.prepare(pixels)], self.threshold)[0], factor
+
+    def credible(self, coarse: Instances, factor: int, tile: tuple[int, int]) -> Instances:
+        """Those that the whole image shows, without what is much larger than any training object: made so small, many
+        objects together look like one."""
+        trained = _trained(self.predictor)
+        if trained is None:
+            return coarse
+        most = _LARGER * trained.largest / _enlarged(self.predictor, tile)
+        return coarse[(coarse.boxes[:, 2:] - coarse.boxes[:, :2]).max(axis=1, initial=0) * factor <= most]
 
     def factor(self) -> int:
         """Whole pixels to take the mean of before the image is resized: half of what it is made smaller by."""
