@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn.errors import DataError
 from maskrcnn.ops.masks import decode_rle, rle_to_polygons
 from maskrcnn.ops.rle import decode_window, rle_area
 from maskrcnn.tracks import Tracks
@@ -177,6 +178,16 @@ class Instances:
     def has_masks(self) -> bool:
         """Whether `rle` and what follows from it can be asked for."""
         return self.roi_masks is not None or self._rle is not None
+
+    def check_image(self, size: tuple[int, ...]) -> None:
+        """Raises `DataError` where an image of `size` (height, width) cannot be the one that these were found in."""
+        if tuple(size) != tuple(self.size):
+            (height, width), (expected_height, expected_width) = size, self.size
+            raise DataError(
+                f"image is {width} x {height} pixels but the instances are of one of {expected_width} x "
+                f"{expected_height}; give that image",
+                path=self.path,
+            )
 
     def window(self, index: int) -> tuple[np.ndarray, int, int]:
         """(mask (h, w) bool of one instance, top, left): all of its pixels, without the rest of the image."""

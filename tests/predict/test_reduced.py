@@ -19,6 +19,7 @@ from maskrcnn.ops.rle_runs import rle_runs, runs_to_rle, sample_runs
 from maskrcnn.predict import reduced as room
 from maskrcnn.predict.reduced import factor_of, reduced
 from maskrcnn.predict.results import save_results
+from maskrcnn.tracks import Counts, LineCount, Tracks, ZoneCount
 
 
 @settings(max_examples=80, deadline=None)
@@ -112,3 +113,15 @@ def test_a_wrong_image_is_one_sentence() -> None:
         reduced(found(), np.zeros((50, 40, 3), np.uint8), 3)
     with pytest.raises(DataError, match="give the image to draw on"):
         reduced(found(), None, 3)
+
+
+def test_trails_lines_and_zones_are_made_smaller_too() -> None:
+    line, zone = LineCount("door", (8, 0, 8, 12)), ZoneCount("yard", ((0, 0), (12, 0), (12, 8)))
+    tracks = Tracks(np.array([1]), [np.array([[4, 8], [6, 8]], np.float32)], counts=Counts({}, (line,), (zone,)))
+    found = Instances(np.array([[2, 2, 8, 8]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), ("cat",),
+                      (12, 16), tracks=tracks)  # fmt: skip
+    smaller = reduced(found, np.zeros((12, 16, 3), np.uint8), 4)[0].tracks
+    assert smaller is not None
+    np.testing.assert_allclose(smaller.trails[0], [[1, 2], [1.5, 2]])
+    assert smaller.counts.lines[0].ends == (2, 0, 2, 3)
+    assert smaller.counts.zones[0].corners == ((0, 0), (3, 0), (3, 2))

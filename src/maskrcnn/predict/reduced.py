@@ -54,13 +54,7 @@ def reduced(instances: Instances, image: Any, factor: int) -> tuple[Instances, n
         raise DataError("these instances come from no file; give the image to draw on")
     source = Path(str(instances.path)) if image is None else image
     with open_windows(source, "rgb8" if is_ordinary(source) else "raw") as windows:
-        if windows.size != tuple(instances.size):
-            (height, width), (expected_height, expected_width) = windows.size, instances.size
-            raise DataError(
-                f"image is {width} x {height} pixels but the instances are of one of {expected_width} x "
-                f"{expected_height}; give the image they were found in",
-                path=instances.path,
-            )
+        instances.check_image(windows.size)
         pixels = to_display(shrink(windows, factor))
     return _smaller(instances, (pixels.shape[0], pixels.shape[1]), factor), pixels
 
@@ -76,4 +70,5 @@ def _smaller(instances: Instances, size: tuple[int, int], factor: int) -> Instan
     points = instances.keypoints
     if points is not None:
         points = points / np.array([factor, factor, 1], np.float32)
-    return replace(instances, boxes=boxes, size=size, roi_masks=None, keypoints=points, _rle=rles)
+    return replace(instances, boxes=boxes, size=size, roi_masks=None, keypoints=points, _rle=rles,
+                   tracks=instances.tracks and instances.tracks.enlarged(1 / factor))  # fmt: skip

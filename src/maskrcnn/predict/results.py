@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hotcoco.mask as coco_mask
 import numpy as np
 
 from maskrcnn.data.formats.skipped import Skipped
 from maskrcnn.data.write import yolo
 from maskrcnn.errors import ConfigError, DataError
 from maskrcnn.instances import Instances
-from maskrcnn.ops.rle import decode_window
 from maskrcnn.predict import coco
 from maskrcnn.predict.coco import to_coco
 from maskrcnn.predict.film import FilmWriter
@@ -94,10 +92,8 @@ def index_mask(instances: Instances) -> np.ndarray:
     """(H, W) uint8, or uint16 from 256 instances on: 0 is background, i + 1 instance i; the best on top."""
     numbers = np.zeros(instances.size, np.uint8 if len(instances) < 256 else np.uint16)
     for index in range(len(instances) - 1, -1, -1):
-        rle = instances.rle[index]
-        left, top, width, height = (int(side) for side in coco_mask.to_bbox(rle))
-        window = numbers[top : top + height, left : left + width]
-        window[decode_window(rle, top, left, top + height, left + width)] = index + 1
+        mask, top, left = instances.window(index)
+        numbers[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = index + 1
     return numbers
 
 
@@ -262,9 +258,10 @@ class _Writer:
             paths.append(write_image(self._out / f"{name}{kind}.jpg", pixels))
             return
         if kind not in self._films:
-            base = name.rpartition("_")[0]
             sound = place.file if place.key else None  # a camera has none to copy
-            self._films[kind] = FilmWriter(self._out / f"{base}{kind}.mp4", place.rate or 25.0, sound)
+            self._films[kind] = FilmWriter(
+                self._out / f"{name.rpartition('_')[0]}{kind}.mp4", place.rate or 25.0, sound
+            )
             paths.append(self._films[kind].path)
         self._films[kind].add(pixels, place.seconds or 0.0)
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -111,7 +111,7 @@ class Guard:
             await self._pass(scope, receive, counted)
         except Exception:
             if not status:
-                await _say(Refusal(500, "a mistake of the server; its log says more"), counted)
+                await say(Refusal(500, "a mistake of the server; its log says more"), counted)
             raise  # into the log
         finally:
             self._metrics.request(path, status or 500, time.monotonic() - began)
@@ -121,7 +121,7 @@ class Guard:
             posts = self._admit(scope)
         except Refusal as refusal:
             await self._drain(scope, receive)
-            await _say(refusal, send)
+            await say(refusal, send)
             return
         if not posts:
             await self._app(scope, receive, send)
@@ -244,9 +244,10 @@ def _host(header: str) -> str:
     return (name if colon and port.isdecimal() else header).lower()
 
 
-async def _say(refusal: Refusal, send: Send) -> None:
+async def say(refusal: Refusal, send: Send, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """Send a refusal, with more headers where no `Guard` adds them."""
     start, body = answer(refusal)
-    await send({"type": "http.response.start", "status": refusal.status, "headers": start})
+    await send({"type": "http.response.start", "status": refusal.status, "headers": [*start, *more]})
     await send({"type": "http.response.body", "body": body})
 
 

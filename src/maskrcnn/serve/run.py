@@ -15,7 +15,7 @@ import numpy as np
 from maskrcnn.errors import ConfigError
 from maskrcnn.predict.predictor import Predictor
 from maskrcnn.serve.app import make_app
-from maskrcnn.serve.guard import HEADERS, Refusal, answer
+from maskrcnn.serve.guard import HEADERS, Refusal, answer, say
 from maskrcnn.serve.limits import Limits
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -167,6 +167,4 @@ def patient_protocol(limits: Limits) -> type:
 
 async def crowded(scope: Any, receive: Any, send: Any) -> None:
     """The app of a connection too many."""
-    headers, body = answer(Refusal(503, "too many connections; try again in a moment", retry=1))
-    await send({"type": "http.response.start", "status": 503, "headers": [*headers, *HEADERS]})
-    await send({"type": "http.response.body", "body": body})
+    await say(Refusal(503, "too many connections; try again in a moment", retry=1), send, HEADERS)

@@ -23,12 +23,7 @@ def image_of(instances: Instances, image: Any = None) -> np.ndarray:
     if image is None and instances.path is None:
         raise DataError("these instances come from no file; give the image")
     pixels = to_display(instances.path if image is None else image)
-    if pixels.shape[:2] != instances.size:
-        raise DataError(
-            f"image is {pixels.shape[1]} x {pixels.shape[0]} pixels, the instances are of one with "
-            f"{instances.size[1]} x {instances.size[0]}; give that image",
-            path=instances.path,
-        )
+    instances.check_image(pixels.shape[:2])
     return pixels
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from maskrcnn.data.sample import to_display
 from maskrcnn.dataset import Dataset
 from maskrcnn.errors import DataError
 from maskrcnn.instances import Instances
 from maskrcnn.ops.masks import decode_rle, encode_mask, mask_to_rle
 from maskrcnn.structures import Record
 from maskrcnn.tracks import Counts
+from maskrcnn.view.cutouts import image_of
 from maskrcnn.view.keypoints import draw_keypoints
 from maskrcnn.view.tracks import draw_counts, draw_tracks
 
@@ -141,7 +141,7 @@ def to_supervision(instances: Instances) -> Any:
         xyxy=instances.boxes.astype(np.float32).reshape(-1, 4),
         confidence=instances.scores.astype(np.float32),
         class_id=instances.labels.astype(int),
-        mask=_compact_mask(instances.rle, instances.size) if _has_masks(instances) else None,
+        mask=_compact_mask(instances.rle, instances.size) if instances.has_masks else None,
         tracker_id=instances.tracks.ids.astype(int) if instances.tracks else None,
         data={"class_name": np.array(instances.names, dtype=str)},
     )
@@ -230,21 +230,13 @@ def _pixels(instances: Instances, image: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB, a copy."""
     if image is None and instances.path is None:
         raise DataError("these instances come from no file; give the image to draw on")
-    pixels = to_display(Path(str(instances.path)) if image is None else image)
-    if pixels.shape[:2] != tuple(instances.size):
-        (height, width), (expected_height, expected_width) = pixels.shape[:2], instances.size
-        raise DataError(
-            f"image is {width} x {height} pixels but the instances are of one of {expected_width} x {expected_height}; "
-            "give the image they were found in",
-            path=instances.path,
-        )
-    return pixels
+    return image_of(instances, image)
 
 
 def _enlarged(instances: Instances, scale: int) -> Instances:
     """The same in an image `scale` times as large, mask pixels included."""
     rles = None
-    if _has_masks(instances):
+    if instances.has_masks:
         rles = [encode_mask(decode_rle(rle).repeat(scale, 0).repeat(scale, 1)) for rle in instances.rle]
     height, width = instances.size
     points = None if instances.keypoints is None else instances.keypoints * np.array([scale, scale, 1], np.float32)
@@ -280,10 +272,6 @@ def _frame(scene: np.ndarray, boxes: np.ndarray, colors: Sequence[tuple[int, ...
             scene[max(0, y) : max(0, y + width), columns] = color
         for x in (left, right):
             scene[rows, max(0, x) : max(0, x + width)] = color
-
-
-def _has_masks(instances: Instances) -> bool:
-    return instances.roi_masks is not None or instances._rle is not None
 
 
 def _compact_mask(rles: Sequence[dict], size: tuple[int, int]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from maskrcnn.instances import Instances
 from maskrcnn.ops.rle import join_rings
-from maskrcnn.predict.formats.records import to_record
+from maskrcnn.predict.formats.records import drawn, to_record
 from maskrcnn.predict.journal import instances_of
 from maskrcnn.predict.whole import write_whole
 from maskrcnn.structures import Polygons
@@ -44,10 +44,10 @@ def write(lines: Iterable[Mapping[str, Any]], folder: Path, images: Mapping[str,
 
 def regions(instances: Instances) -> list[dict[str, Any]]:
     """VIA's regions of one image: polygons, or rectangles where there are no masks."""
+    instances = drawn(instances)
     record = to_record(instances, Path(instances.path or ""), outlines=True)
-    scores = instances.scores[[i for i in range(len(instances)) if not instances.has_masks or instances.areas[i]]]
     found = []
-    for index, score in enumerate(scores.tolist()):
+    for index, score in enumerate(instances.scores.tolist()):
         attributes = {"name": instances.classes[int(record.labels[index])], "score": f"{score:.3f}"}
         found.append({"shape_attributes": _shape(record, index), "region_attributes": attributes})
     return found
