@@ -34,7 +34,7 @@ class Oracle(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.classes, self.category_ids = classes, tuple(range(len(classes)))
-        self.labels, self.keypoints = labels, None
+        self.labels, self.keypoints, self.object_sizes = labels, None, None
         self.config, self.data = ModelConfig(), DataConfig(min_size=64, max_size=96)
 
     def forward(self, images: Tensor, sizes: Tensor) -> Detections:
